@@ -4,16 +4,16 @@ from . import checks as checks
 from . import classical as classical
 from .checks import priors as priors
 from .checks.comparison import compare as compare
-from .checks.deletion import influence as influence
-from .checks.folds import k_fold as k_fold
+from .checks.comparison import k_fold as k_fold
+from .checks.pointwise import influence as influence
 from .checks.posterior import check as check
 from .checks.prediction import loo as loo
 from .classical import paper as paper
+from .classical.comparison import cox as cox
+from .classical.comparison import mantel_byar as mantel_byar
 from .classical.curves import kaplan_meier as kaplan_meier
 from .classical.curves import numbers_at_risk as numbers_at_risk
 from .classical.curves import simon_makuch as simon_makuch
-from .classical.rank_tests import mantel_byar as mantel_byar
-from .classical.regressions import cox as cox
 from .core import errors as errors
 from .core import tables as tables
 from .core.version import __version__ as __version__
@@ -21,7 +21,6 @@ from .estimands import safety as safety
 from .estimands.comparisons import average_hazard_ratio as average_hazard_ratio
 from .estimands.comparisons import contrast as contrast
 from .estimands.comparisons import number_needed_to_treat as number_needed_to_treat
-from .estimands.cures import cured_fraction as cured_fraction
 from .estimands.curves import cumulative_hazard as cumulative_hazard
 from .estimands.curves import hazard as hazard
 from .estimands.curves import median_survival as median_survival
@@ -29,6 +28,7 @@ from .estimands.curves import restricted_mean_time_lost as restricted_mean_time_
 from .estimands.curves import rmst as rmst
 from .estimands.curves import survival as survival
 from .estimands.curves import survival_quantile as survival_quantile
+from .estimands.occupancies import cured_fraction as cured_fraction
 from .estimands.occupancies import state_occupancy as state_occupancy
 from .estimands.occupancies import time_in_states as time_in_states
 from .estimands.ratios import hazard_ratio as hazard_ratio

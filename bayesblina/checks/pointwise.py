@@ -21,15 +21,20 @@ import pandas as pd
 import xarray as xr
 from scipy.special import logsumexp
 
-from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.errors import EstimandError, nearest
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.arrays import Floats, Ints
+from bayesblina.core.errors import EstimandError, SpecError, nearest
+from bayesblina.estimands.draws import state_of
+from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design, levels_of
 from bayesblina.hazards.likelihood import patient_log_likelihood, total_log_likelihood
 from bayesblina.hazards.parts import PatientFrailty
 from bayesblina.inference.convergence import ess_mean
 from bayesblina.inference.fitting import Fit
-from bayesblina.inference.monte_carlo import smooth_tails
+from bayesblina.inference.importance import smooth_tails
+from bayesblina.inference.mixing import ess_mean
+from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import PersonTime
 
 # Numbers held at once: draws x patients.
@@ -37,6 +42,7 @@ BLOCK = 20_000_000
 # Above this many patients a sample of them is left out, and stands for the others.
 LARGEST = 20_000
 SAMPLE = 2000
+GOOD_K = 0.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -95,22 +101,22 @@ def profiles(person_time: PersonTime, rows: Ints) -> tuple[Ints, Ints]:
     columns = [people["weight"].values, people["category"].values.astype(np.float64)]
     if "design" in people:
         columns += list(people["design"].values.T)
-    place = np.full(held.people.sizes["patient"], -1, dtype=np.int64)
-    place[rows] = np.arange(rows.size)
+    position = np.full(held.people.sizes["patient"], -1, dtype=np.int64)
+    position[rows] = np.arange(rows.size)
     for index in range(len(person_time.endpoints)):
-        columns += [np.nan_to_num(people[key].values[index], nan=-1.0) for key in ("begin", "exit")]
-        columns.append(people["event"].values[index].astype(np.float64))
-        episodes = held.episodes.isel(episode=held.episodes["endpoint"].values == index)
-        who = place[episodes["patient"].values]
-        mine = who >= 0
-        who = who[mine]
-        if not who.size:
-            continue
+        columns += [
+            np.nan_to_num(people[key].values[index].astype(np.float64), nan=-1.0)
+            for key in ("begin", "exit", "event")
+        ]
+        here = held.episodes["endpoint"].values == index
+        here &= position[held.episodes["patient"].values] >= 0
+        episodes = held.episodes.isel(episode=here)
+        who = position[episodes["patient"].values]
         # Number of each episode among its patient's own.
         number = pd.Series(who).groupby(who).cumcount().to_numpy()
         for key in ("phase", "start"):
-            marks = np.full((rows.size, int(number.max()) + 1), -1.0)
-            marks[who, number] = episodes[key].values[mine]
+            marks = np.full((rows.size, int(number.max(initial=-1)) + 1), -1.0)
+            marks[who, number] = episodes[key].values
             columns += list(marks.T)
     _, first, profile = np.unique(
         np.stack(columns, axis=1), axis=0, return_index=True, return_inverse=True
@@ -125,8 +131,7 @@ def log_likelihoods(
 
     Each block is over (chain, draw, patient).
     """
-    sizes = fit.posterior.sizes
-    step = max(1, BLOCK // (sizes["chain"] * sizes["draw"]))
+    step = max(1, BLOCK // (fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"]))
     _, person_of = fit.person_time.persons.rows(rows)
     # Patients go with the block in which their last row lies.
     last = np.cumsum(np.bincount(person_of, minlength=rows.size)) - 1
@@ -176,8 +181,7 @@ def smoothed(values: Floats) -> tuple[Floats, Floats]:
 
     Vehtari, Gelman and Gabry (2017), doi:10.1007/s11222-016-9696-4.
     """
-    flat = values.reshape(-1, values.shape[2]).T
-    return smooth_tails(-flat, efficiency=efficiencies(values))
+    return smooth_tails(-values.reshape(-1, values.shape[2]).T, efficiency=efficiencies(values))
 
 
 def largest_reliable(draws: int) -> float:
@@ -199,16 +203,16 @@ def pointwise(fit: Fit, *, endpoint: str | None = None, rows: Ints | None = None
     `endpoint`: None for all together.
     `rows`, shape (patient,): positions of the patients; by default all who are predicted.
     """
-    fit.definition.require_hazard("Prediction of patients who are left out")
-    rows = predicted(fit, endpoint) if rows is None else rows
+    if rows is None:
+        rows = predicted(fit.person_time, fit.definition, endpoint)
     counted = weights_of_patients(fit.person_time, rows)
     first, profile = profiles(fit.person_time, rows)
-    place = np.empty(first.size, dtype=np.int64)
-    place[profile] = np.arange(rows.size)
-    elpd, lpd, pareto_k = (np.empty(first.size) for _ in range(3))
+    of_profile = np.empty(first.size)
+    of_profile[profile] = counted
+    elpd, lpd, pareto_k = np.empty((3, first.size))
     for part, values in log_likelihoods(fit, first, endpoint=endpoint):
         log_weights, pareto_k[part] = smoothed(values)
-        weight = counted[place[part]]
+        weight = of_profile[part]
         density = values.reshape(-1, values.shape[2]).T / weight[:, None]
         elpd[part] = weight * logsumexp(log_weights + density, axis=1)
         lpd[part] = weight * (logsumexp(density, axis=1) - np.log(density.shape[1]))
@@ -246,24 +250,15 @@ def contributing(person_time: PersonTime, endpoint: str | None) -> Ints:
     return np.unique(person_time.persons.of[np.isfinite(exits).any(axis=0)])
 
 
-def current(person_time: PersonTime, definition: ModelDefinition) -> Bools | None:
-    """Say who is of the current study; None where a model does not borrow."""
-    if definition.borrowing is None:
-        return None
-    _, source = levels_of(
-        person_time, definition.borrowing.source, person_time.table["design"].values
-    )
-    persons, category = person_time.persons, person_time.patients().people["category"].values
-    is_current = np.zeros(persons.size, dtype=bool)
-    is_current[persons.of] = source[category] == 0
-    return is_current
-
-
-def predicted(fit: Fit, endpoint: str | None) -> Ints:
+def predicted(person_time: PersonTime, definition: ModelDefinition, endpoint: str | None) -> Ints:
     """Find the positions of those who are predicted: contributors of the current study."""
-    rows = contributing(fit.person_time, endpoint)
-    mine = current(fit.person_time, fit.definition)
-    return rows if mine is None else rows[mine[rows]]
+    rows = contributing(person_time, endpoint)
+    if definition.borrowing is None:
+        return rows
+    design = person_time.table["design"].values
+    _, source = levels_of(person_time, definition.borrowing.source, design)
+    current = source[person_time.patients().people["category"].values] == 0
+    return np.intersect1d(rows, person_time.persons.of[current])
 
 
 def has_total(fit: Fit) -> bool:
@@ -271,8 +266,8 @@ def has_total(fit: Fit) -> bool:
 
     Not where some are cured or single patients have effects.
     """
-    alone = isinstance(fit.definition.groups, PatientFrailty)
-    return not alone and fit.definition.cure is None
+    definition = fit.definition
+    return not isinstance(definition.groups, PatientFrailty) and definition.cure is None
 
 
 def log_likelihood_of(fit: Fit, *, endpoint: str | None = None) -> Floats:
@@ -305,7 +300,7 @@ def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0)
             "Of a model that borrows the current patients are predicted, one by one, but only sums "
             "over patients are known: read them into memory with read_cohort."
         )
-    rows = predicted(fit, endpoint)
+    rows = predicted(person_time, fit.definition, endpoint)
     everybody = person_time.complete and (rows.size <= LARGEST or borrows or not has_total(fit))
     patients = rows.size
     if not person_time.complete:
@@ -313,17 +308,17 @@ def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0)
         patients = person_time.size if endpoint is None else int(counts.sel(endpoint=endpoint))
     elif not everybody:
         rows = np.sort(np.random.default_rng(seed).choice(rows, SAMPLE, replace=False))
-    predicted_patients = pointwise(fit, endpoint=endpoint, rows=rows)
+    by_patient = pointwise(fit, endpoint=endpoint, rows=rows)
     left_out = LeaveOneOut(
         patients=patients,
         evaluated=rows.size,
-        elpd=float(predicted_patients.elpd.sum()),
-        se=float(np.sqrt(patients) * predicted_patients.elpd.std(ddof=1)),
+        elpd=float(by_patient.elpd.sum()),
+        se=float(np.sqrt(patients) * by_patient.elpd.std(ddof=1)),
         sampling_se=0.0,
-        p_loo=float(predicted_patients.lpd.sum() - predicted_patients.elpd.sum()),
-        largest_pareto_k=float(predicted_patients.pareto_k.max()),
-        limit=predicted_patients.limit,
-        above_limit=int((predicted_patients.pareto_k > predicted_patients.limit).sum()),
+        p_loo=float(by_patient.lpd.sum() - by_patient.elpd.sum()),
+        largest_pareto_k=float(by_patient.pareto_k.max()),
+        limit=by_patient.limit,
+        above_limit=int((by_patient.pareto_k > by_patient.limit).sum()),
     )
     if everybody:
         return left_out
@@ -331,13 +326,146 @@ def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0)
     middle = fit.posterior.mean(("chain", "draw")).expand_dims(chain=[0], draw=[0])
     at_middle = of_patients(middle, person_time, fit.design, rows, endpoint).reshape(-1)
     total = total_log_likelihood(middle, person_time, fit.design, endpoint=endpoint)[0]
-    difference = predicted_patients.elpd - at_middle
+    difference = by_patient.elpd - at_middle
     # A finite population is sampled without replacement.
     unseen = max(1.0 - rows.size / patients, 0.0)
-    sampling = patients * float(difference.std(ddof=1)) * np.sqrt(unseen / rows.size)
     return replace(
         left_out,
         elpd=float(total + patients * difference.mean()),
-        sampling_se=float(sampling),
-        p_loo=float(patients * (predicted_patients.lpd - predicted_patients.elpd).mean()),
+        sampling_se=float(patients * float(difference.std(ddof=1)) * np.sqrt(unseen / rows.size)),
+        p_loo=float(patients * (by_patient.lpd - by_patient.elpd).mean()),
     )
+
+
+def influence(fit: Fit) -> xr.Dataset:
+    """How far the answer would move without each patient.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``change`` over (endpoint, patient): mean log hazard ratio without the patient less that
+        with all; ``change_probability``, the same of P(HR < 1); ``pareto_k`` over patient, above
+        0.7 not to be relied on (`loo` fits those again). Patients of the fit, in its
+        order; a patient is left out of all endpoints at once, with all pieces or copies of the
+        follow-up (`bayesblina.weighting.starting_weights`) and the whole weight. The weights of
+        the others stay as they are.
+
+    Notes
+    -----
+    Pareto-smoothed importance sampling: Vehtari, Gelman and Gabry (2017),
+    doi:10.1007/s11222-016-9696-4. Case deletion: Bradlow and Zaslavsky (1997),
+    doi:10.1080/10618600.1997.10474746.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> bb.influence(fit)["change"].dims
+    ('endpoint', 'patient')
+    """
+    require_kind(fit, Fit, "fit")
+    fit.definition.require_hazard("The influence of single patients")
+    persons = fit.person_time.persons
+    ratios = hazard_ratio(fit)["hazard_ratio"].transpose("endpoint", "chain", "draw")
+    logs = np.log(ratios.values).reshape(ratios.sizes["endpoint"], -1)
+    below = (logs < 0).astype(np.float64)
+    first, profile = profiles(fit.person_time, np.arange(persons.size))
+    change, probability = np.empty((2, logs.shape[0], first.size))
+    pareto_k = np.empty(first.size)
+    for part, values in log_likelihoods(fit, first):
+        log_weights, pareto_k[part] = smoothed(values)
+        weights = np.exp(log_weights)
+        change[:, part] = logs @ weights.T - logs.mean(axis=1, keepdims=True)
+        probability[:, part] = below @ weights.T - below.mean(axis=1, keepdims=True)
+    dims = ("endpoint", "patient")
+    return xr.Dataset(
+        {
+            "change": (dims, change[:, profile]),
+            "change_probability": (dims, probability[:, profile]),
+            "pareto_k": ("patient", pareto_k[profile]),
+        },
+        coords={
+            "endpoint": list(fit.person_time.endpoints),
+            "patient": persons.ids,
+        },
+        attrs=state_of(fit),
+    )
+
+
+def most_influential(
+    cohort: Cohort, found: xr.Dataset, *, endpoint: str, count: int = 10
+) -> pd.DataFrame:
+    """Show the rows of the table on which an endpoint's answer hangs most.
+
+    For the analyst, who may see patients: the rows are theirs. Nothing else of the package writes
+    them anywhere.
+
+    Parameters
+    ----------
+    cohort
+        The patients that were fitted.
+    found
+        What `influence` gives.
+    endpoint
+        Endpoint.
+    count
+        Number of rows.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per patient, the largest change first: ``patient``, ``change``,
+        ``change_probability``, ``pareto_k``, ``reliable``; then time, event and entry of the
+        endpoint, the start of each phase, and the covariates.
+
+    Raises
+    ------
+    EstimandError
+        If the endpoint is unknown, or patients are not in the cohort.
+    SpecError
+        If `count` is impossible.
+    """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(found, xr.Dataset, "found")
+    names = [str(name) for name in found["endpoint"].values]
+    if endpoint not in names:
+        raise EstimandError(f"No endpoint '{endpoint}'; there are {', '.join(names)}.")
+    if isinstance(count, bool) or count < 1:
+        raise SpecError(f"count must be at least 1, got {count!r}.")
+    row = {str(patient): index for index, patient in enumerate(cohort.patients)}
+    ids = [str(patient) for patient in found["patient"].values]
+    if not set(ids) <= set(row):
+        raise EstimandError("Some of the patients are not in the cohort: give the one fitted.")
+    changes = found.sel(endpoint=endpoint)
+    order = np.argsort(-np.abs(changes["change"].values), kind="stable")[:count]
+    persons = np.array([row[ids[index]] for index in order])
+    columns: dict[str, object] = {
+        "patient": cohort.patients[persons],
+        "change": changes["change"].values[order],
+        "change_probability": changes["change_probability"].values[order],
+        "pareto_k": changes["pareto_k"].values[order],
+        "reliable": changes["pareto_k"].values[order] <= GOOD_K,
+    }
+    if endpoint in cohort.endpoints:
+        outcome = cohort.endpoints[endpoint]
+        columns |= {name: getattr(outcome, name)[persons] for name in ("time", "event", "entry")}
+    columns |= {
+        f"{phase} start": cohort.phase_start[persons, index]
+        for index, phase in enumerate(cohort.phases)
+    }
+    for name, covariate in cohort.covariates.items():
+        values = covariate.values[persons]
+        categorical = covariate.kind == "categorical"
+        columns[name] = (
+            np.array(covariate.levels)[values.astype(np.int64)] if categorical else values
+        )
+    return pd.DataFrame(columns)

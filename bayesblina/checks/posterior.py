@@ -1,21 +1,24 @@
-"""Can the fit be believed: convergence, leave-one-patient-out prediction, events by interval."""
+"""Can the fit be believed: convergence, predictions, events by interval, a cured fraction."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
 from bayesblina.checks.pointwise import leave_one_out_total
-from bayesblina.checks.pulls import pulls
 from bayesblina.checks.replicates import replicated_events
-from bayesblina.checks.weaknesses import unreliable, weaknesses
+from bayesblina.checks.weaknesses import pulls, unreliable, weaknesses
 from bayesblina.core import tables
 from bayesblina.core.errors import EstimandError, require_kind
 from bayesblina.core.escaping import html
 from bayesblina.core.tables import Kind
+from bayesblina.estimands.draws import episodes_of, state_of
+from bayesblina.estimands.occupancies import require_cure
+from bayesblina.hazards.likelihood import flat_draws
 from bayesblina.inference.baseline_gate import BaselineGate
 from bayesblina.inference.convergence import Convergence
 from bayesblina.inference.fitting import Fit
@@ -36,6 +39,8 @@ LOO_COLUMNS = [
     "evaluated",
     "sampling_se",
 ]
+# Below this share of the prior's variance taken away by the data, the prior speaks.
+LEAST_CONTRACTION = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,7 +67,7 @@ class Checks:
         Whether event times are those of visits; None where it was not looked at.
     pulls : pandas.DataFrame
         How far the priors and the baseline pull the hazard ratio of each endpoint
-        (`bayesblina.checks.pulls`).
+        (`bayesblina.checks.weaknesses.pulls`).
     weaknesses
         What weakens the answer, in short sentences.
     notes
@@ -92,6 +97,7 @@ class Checks:
     def __repr__(self) -> str:
         """Show the outcome."""
         reliable = int(self.loo["reliable"].sum())
+        counted = ((self.weaknesses, "weakness", "weaknesses"), (self.notes, "note", "notes"))
         parts = [
             "converged" if self.convergence.passed else "NOT CONVERGED",
             self.gate.words(),
@@ -99,13 +105,12 @@ class Checks:
             f"{reliable} of {len(self.loo)} LOO estimates reliable"
             if len(self.loo)
             else "no LOO estimates",
+            *(
+                f"{len(texts)} {word if len(texts) == 1 else words}"
+                for texts, word, words in counted
+                if texts
+            ),
         ]
-        for texts, word, words in (
-            (self.weaknesses, "weakness", "weaknesses"),
-            (self.notes, "note", "notes"),
-        ):
-            if texts:
-                parts.append(f"{len(texts)} {word if len(texts) == 1 else words}")
         return f"Checks({'; '.join(parts)})"
 
     def _repr_html_(self) -> str:
@@ -197,23 +202,24 @@ def check(fit: Fit) -> Checks:
 def _sampled(loo: pd.DataFrame) -> list[str]:
     """Say how many patients were left out, where they stand for others."""
     left, patients = int(loo["evaluated"].iloc[0]), int(loo["patients"].iloc[0])
-    if left == patients:
-        return []
-    return [
+    said = (
         f"leave-one-out prediction: {left} of {patients} patients were left out, and stand for the "
         "others (sampling_se)"
-    ]
+    )
+    return [] if left == patients else [said]
 
 
 def _left_out(fit: Fit) -> pd.DataFrame:
     """Leave patients out of each endpoint and, where there are several, of all together."""
-    names = list(fit.person_time.endpoints)
-    rows = []
-    for endpoint in names if len(names) == 1 else [*names, None]:
-        estimate = leave_one_out_total(fit, endpoint=endpoint)
-        rows.append(
+    estimates = {
+        name: leave_one_out_total(fit, endpoint=name) for name in fit.person_time.endpoints
+    }
+    if len(estimates) > 1:
+        estimates[ALL_ENDPOINTS] = leave_one_out_total(fit, endpoint=None)
+    return pd.DataFrame(
+        [
             {
-                "endpoint": ALL_ENDPOINTS if endpoint is None else endpoint,
+                "endpoint": name,
                 "patients": estimate.patients,
                 "elpd": estimate.elpd,
                 "se": estimate.se,
@@ -225,8 +231,9 @@ def _left_out(fit: Fit) -> pd.DataFrame:
                 "evaluated": estimate.evaluated,
                 "sampling_se": estimate.sampling_se,
             }
-        )
-    return pd.DataFrame(rows)
+            for name, estimate in estimates.items()
+        ]
+    )
 
 
 def _predictive(fit: Fit) -> pd.DataFrame:
@@ -241,3 +248,89 @@ def _predictive(fit: Fit) -> pd.DataFrame:
         }
     )
     return table.to_dataframe().reset_index()[EVENT_COLUMNS]
+
+
+def cure_identifiability(fit: Fit) -> pd.DataFrame:
+    """Show what the cured fraction rests on.
+
+    A cured fraction is a statement on what happens after follow-up. The data speak of it only if
+    patients are followed for long after the last events; else a hazard that fades and a fraction
+    that is cured look the same, and the prior decides.
+
+    Parameters
+    ----------
+    fit
+        A fit of a model with cured patients, such as ``mixture_cure``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per endpoint: ``endpoint``, ``patients``, ``events``, ``last_event`` (time),
+        ``followed_after`` (patients under observation after it), ``time_after`` (their person-time
+        after it), ``last_event_exposed`` (time of the last event in the exposed phase; NaN without
+        one), ``events_after`` (events in any phase after that one) and ``exposed_after`` (patients
+        followed in the exposed phase after it); ``prior_sd`` and ``posterior_sd`` of the log odds
+        of being cured at mean covariates, ``contraction`` (the share of the prior's variance that
+        the data took away), ``shift`` (of the mean, in prior sds) and ``identified``: whether
+        somebody is followed after the last event and the contraction is at least one half.
+
+    Raises
+    ------
+    EstimandError
+        If the model has no cured patients.
+
+    Notes
+    -----
+    Follow-up and identifiability: Maller and Zhou (1992), doi:10.1093/biomet/79.4.731; Li, Taylor
+    and Sy (2001), doi:10.1016/S0167-7152(01)00105-5.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, model="mixture_cure", seed=1, progress=False)
+    >>> bool(bb.checks.cure_identifiability(fit)["contraction"].lt(1.0).all())
+    True
+    """
+    require_cure(fit)
+    assert fit.definition.cure is not None
+    prior = fit.definition.cure.fraction
+    person_time = fit.person_time
+    exposed_states = person_time.table["role"].values == "exposed"
+    rows = []
+    for name in person_time.endpoints:
+        outcome = person_time.people.sel(endpoint=name)
+        begin, stop, event = (outcome[key].values for key in ("begin", "exit", "event"))
+        last = float(stop[event].max())
+        later = stop > last
+        patient, state, _, ends = episodes_of(person_time, name)
+        inside = exposed_states[state]
+        died = event[patient] & (ends == stop[patient]) & inside
+        last_exposed = float(ends[died].max()) if died.any() else float("nan")
+        log_odds = flat_draws(fit.posterior.sel(endpoint=name), "cured_log_odds")
+        sd = float(log_odds.std(ddof=1))
+        contraction = 1.0 - (sd / prior.sd) ** 2
+        rows.append(
+            {
+                "endpoint": name,
+                "patients": int(np.isfinite(stop).sum()),
+                "events": int(event.sum()),
+                "last_event": last,
+                "followed_after": int(later.sum()),
+                "time_after": float((stop[later] - np.maximum(begin[later], last)).sum()),
+                "last_event_exposed": last_exposed,
+                "events_after": int((stop[event] > last_exposed).sum()),
+                "exposed_after": np.unique(patient[inside & (ends > last_exposed)]).size,
+                "prior_sd": prior.sd,
+                "posterior_sd": sd,
+                "contraction": contraction,
+                "shift": (float(log_odds.mean()) - prior.mean) / prior.sd,
+                "identified": bool(later.any()) and contraction >= LEAST_CONTRACTION,
+            }
+        )
+    table = pd.DataFrame(rows)
+    table.attrs |= {**state_of(fit), "unit": person_time.unit}
+    return table

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import arviz as az
@@ -163,12 +161,9 @@ def held_out(
     seed: int,
 ) -> tuple[Floats, bool]:
     """Log predictive densities of patients by a fit without them, and whether it converged."""
-    left = np.zeros(person_time.persons.size, dtype=bool)
-    left[out] = True
-    with_weights(built, person_time, np.where(left[person_time.persons.of], 0.0, 1.0))
+    with_weights(built, person_time, np.where(np.isin(person_time.persons.of, out), 0.0, 1.0))
     tree, _ = sample(built, seed=seed, settings=settings)
-    posterior = tree["posterior"].to_dataset()
-    weight = weights_of_patients(person_time, out)
+    posterior, weight = tree["posterior"].to_dataset(), weights_of_patients(person_time, out)
     values = of_patients(posterior, person_time, built.design, out, endpoint)
     held = values.reshape(-1, out.size) / weight
     density = weight * (logsumexp(held, axis=0) - np.log(held.shape[0]))
@@ -221,7 +216,7 @@ def loo(
     person_time = fit.person_time
     # An error where only sums over patients are known.
     _ = person_time.people
-    used = predicted(fit, endpoint)
+    used = predicted(person_time, fit.definition, endpoint)
     draws = fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"]
     if draws * used.size > BLOCK and (moment_match or refit):
         raise SpecError(
@@ -236,22 +231,21 @@ def loo(
     by_patient = pointwise(fit, endpoint=endpoint, rows=used)
     elpd, pareto_k = by_patient.elpd.copy(), by_patient.pareto_k.copy()
     converged = fit.converged
-    if moment_match:
-        bad = np.flatnonzero(pareto_k > by_patient.limit)
-        if bad.size:
-            elpd[bad], pareto_k[bad] = _moment_matched(fit, by_patient, bad, endpoint)
+    bad = np.flatnonzero(pareto_k > by_patient.limit)
+    if moment_match and bad.size:
+        elpd[bad], pareto_k[bad] = _moment_matched(fit, by_patient, bad, endpoint)
     if refit:
         built = build_model(fit.definition, person_time)
-        for place in np.flatnonzero(pareto_k > by_patient.limit):
-            elpd[[place]], passed = held_out(
+        for index in np.flatnonzero(pareto_k > by_patient.limit):
+            elpd[[index]], passed = held_out(
                 built,
                 person_time,
-                used[[place]],
+                used[[index]],
                 endpoint,
                 fit.provenance.settings,
-                fit.provenance.seed + 1 + int(place),
+                fit.provenance.seed + 1 + int(index),
             )
-            pareto_k[place] = 0.0
+            pareto_k[index] = 0.0
             converged &= passed
     return prediction_of(
         person_time,
@@ -266,37 +260,23 @@ def loo(
     )
 
 
-@contextmanager
-def _told_by_itself() -> Iterator[None]:
-    """Leave out ArviZ's warnings of a high Pareto k: a prediction says whose is too high."""
-    with warnings.catch_warnings():
-        for message, category in (
-            ("Estimated shape parameter of Pareto", UserWarning),
-            ("After Moment Matching", UserWarning),
-            # Of the standard error of one patient's density, which is not used.
-            ("Degrees of freedom", RuntimeWarning),
-        ):
-            warnings.filterwarnings("ignore", message=message, category=category)
-        yield
-
-
 def _moment_matched(
-    fit: Fit, found: Pointwise, bad: Ints, endpoint: str | None
+    fit: Fit, by_patient: Pointwise, bad: Ints, endpoint: str | None
 ) -> tuple[Floats, Floats]:
     """Improve importance sampling for some patients: their log densities and Pareto k."""
     built = build_model(fit.definition, fit.person_time)
-    rows, sizes = found.rows[bad], fit.posterior.sizes
+    rows, sizes = by_patient.rows[bad], fit.posterior.sizes
     values = of_patients(fit.posterior, fit.person_time, fit.design, rows, endpoint)
     log_weights, _ = smoothed(values)
 
-    def by_patient(numbers: Floats) -> xr.DataArray:
+    def labelled(numbers: Floats) -> xr.DataArray:
         return xr.DataArray(numbers, dims="patient", coords={"patient": np.arange(bad.size)})
 
     def shaped(numbers: Floats, like: xr.Dataset | xr.DataArray) -> xr.DataArray:
         """Give the draws of another array, of which there may be some only."""
-        coords = {"chain": like["chain"], "draw": like["draw"]}
         shape = (like.sizes["chain"], like.sizes["draw"], *numbers.shape[1:])
         dims = ("chain", "draw", "coordinate")[: len(shape)]
+        coords = {"chain": like["chain"], "draw": like["draw"]}
         return xr.DataArray(numbers.reshape(shape), dims=dims, coords=coords)
 
     def at(points: xr.DataArray) -> tuple[Floats, xr.Dataset]:
@@ -312,19 +292,23 @@ def _moment_matched(
     draws = shaped(values.reshape(-1, bad.size), fit.posterior).rename(coordinate="patient")
     draws = draws.assign_coords(patient=np.arange(bad.size))
     before = az.ELPDDataLOO(
-        elpd=float(found.elpd[bad].sum()),
+        elpd=float(by_patient.elpd[bad].sum()),
         se=0.0,
         p=0.0,
         n_samples=sizes["chain"] * sizes["draw"],
         n_data_points=bad.size,
         scale="log",
         warning=True,
-        good_k=found.limit,
-        elpd_i=by_patient(found.elpd[bad]),
-        pareto_k=by_patient(found.pareto_k[bad]),
+        good_k=by_patient.limit,
+        elpd_i=labelled(by_patient.elpd[bad]),
+        pareto_k=labelled(by_patient.pareto_k[bad]),
         log_weights=draws.copy(data=log_weights.T.reshape(values.shape)),
     )
-    with _told_by_itself():
+    with warnings.catch_warnings():
+        # A prediction itself says whose Pareto k is too high; and the standard error of one
+        # patient's density is not used.
+        for message in ("Estimated shape parameter", "After Moment Matching", "Degrees of freedom"):
+            warnings.filterwarnings("ignore", message=message)
         result = az.loo_moment_match(
             xr.DataTree.from_dict(
                 {"/posterior": fit.posterior, "/log_likelihood": draws.to_dataset(name="survival")}
@@ -334,7 +318,7 @@ def _moment_matched(
             log_lik_i_upars_fn=log_likelihood,
             upars=shaped(unconstrain(built, fit.posterior), fit.posterior),
             var_name="survival",
-            reff=by_patient(efficiencies(values)),
+            reff=labelled(efficiencies(values)),
             pointwise=True,
         )
     return np.asarray(result.elpd_i.values), np.asarray(result.pareto_k.values)

@@ -1,4 +1,4 @@
-"""Replicated events and curves, within the time at risk that was observed.
+"""Replicated events and curves, within the time at risk that was observed; and histories drawn.
 
 Events are replicated given who was at risk, when and in which phase. Nothing has to be assumed
 about when patients who died would have been censored, or would have changed phases: given the past,
@@ -9,10 +9,13 @@ Events of patients with weights count as often as these say. Their sum is no Poi
 close to a multiple of one that has its mean and variance. Where rows are copies of persons,
 followed at the same time in several groups, they have no joint distribution, and sums over groups
 no probability.
+
+Histories are drawn patient by patient, from the hazards of a model.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,19 +23,24 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammainc
 
-from bayesblina.checks.risk_sets import (
+from bayesblina.checks.agreement import (
     expected_in_segments,
     read_steps,
     risk_sets,
     variance_over_mean,
     weighted_time,
 )
-from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import EstimandError, SpecError, require_kind, require_seed
-from bayesblina.core.intervals import TIE_TOLERANCE
-from bayesblina.estimands.draws import by_draw, state_of
-from bayesblina.estimands.support import episodes_of
-from bayesblina.hazards.likelihood import hazards_of_patients, log_hazard, segments_of, sums
+from bayesblina.core.arguments import require_kind, require_seed
+from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
+from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.core.intervals import TIE_TOLERANCE, split
+from bayesblina.estimands.draws import by_draw, episodes_of, state_of
+from bayesblina.hazards.build import BuiltModel
+from bayesblina.hazards.definition import ModelDefinition
+from bayesblina.hazards.likelihood import LogHazard, hazards_of_patients, log_hazard
+from bayesblina.hazards.parts import IllnessDeath
+from bayesblina.hazards.survivors import cured_given_survival, segments_of, sums
 from bayesblina.inference.fitting import Fit
 from bayesblina.person_time.cells import PersonTime
 
@@ -94,11 +102,10 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
     by_interval = _more_than(counts.sum(axis=2), expected.sum(axis=3), over_phases)
     by_interval[[_overlapping(person_time, name) for name in person_time.endpoints]] = np.nan
     cells = ("endpoint", "interval", "phase")
-    time = table["person_time"].sum("pattern").transpose(*cells).values
     return xr.Dataset(
         {
             "observed": (cells, counts),
-            "person_time": (cells, time),
+            "person_time": (cells, table["person_time"].sum("pattern").transpose(*cells).values),
             "expected": by_draw(fit, expected, cells),
             "replicated": by_draw(fit, drawn, cells),
             "p_value": (cells, _more_than(counts, expected, unit)),
@@ -151,7 +158,7 @@ def _moments(fit: Fit) -> tuple[Floats, Floats]:
     person_time = fit.person_time
     sizes = person_time.table.sizes
     shape = (len(person_time.endpoints), sizes["interval"], sizes["phase"])
-    mean, spread = np.ones(shape), np.ones(shape)
+    mean, spread = np.ones((2, *shape))
     if not person_time.weighted:
         return mean, spread
     weight = person_time.people["weight"].values
@@ -175,11 +182,9 @@ def _overlapping(person_time: PersonTime, endpoint: str) -> bool:
     if not persons.in_pieces:
         return False
     patient, _, start, stop = episodes_of(person_time, endpoint)
-    who = persons.of[patient]
-    order = np.lexsort((start, who))
-    who, start, stop = who[order], start[order], stop[order]
-    inside = start[1:] < stop[:-1] * (1.0 - TIE_TOLERANCE)
-    return bool(((who[1:] == who[:-1]) & inside).any())
+    order = np.lexsort((start, persons.of[patient]))
+    who, start, stop = persons.of[patient][order], start[order], stop[order]
+    return bool(((who[1:] == who[:-1]) & (start[1:] < stop[:-1] * (1.0 - TIE_TOLERANCE))).any())
 
 
 def replicated_simon_makuch(
@@ -257,7 +262,7 @@ def replicated_simon_makuch(
         grid = np.linspace(first, float(table["last_exit"].values.max()), GRID)
     survival = np.full((draws, len(person_time.endpoints), len(groups), grid.size), np.nan)
     for index, name in enumerate(person_time.endpoints):
-        for place, (label, states) in enumerate(groups.items()):
+        for column, (label, states) in enumerate(groups.items()):
             risk = risk_sets(fit, name, chosen, keep=states[None, :], begin=begin, at=grid)
             if risk is None:
                 raise EstimandError(f"{name}: '{label}' has no time at risk after {begin:g}.")
@@ -265,7 +270,7 @@ def replicated_simon_makuch(
             dead = np.minimum(risk.unit * generator.poisson(mean / risk.unit), risk.at_risk)
             share = np.divide(dead, risk.at_risk, out=np.zeros(dead.shape), where=risk.at_risk > 0)
             curve = np.cumprod(1.0 - share, axis=1)
-            survival[:, index, place] = read_steps(curve, 1.0, risk.knots, grid)
+            survival[:, index, column] = read_steps(curve, 1.0, risk.knots, grid)
     return xr.Dataset(
         {"survival": (("replicate", "endpoint", "group", "time"), survival)},
         coords={
@@ -276,3 +281,165 @@ def replicated_simon_makuch(
         },
         attrs={**state_of(fit), "unit": person_time.unit},
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PotentialTime:
+    """Potential time at risk, patient by patient, in parts within which nothing changes.
+
+    `patient`, shape (part,): whose, together and in order of time.
+    `first`, shape (part,): whether it is the patient's first part.
+    `interval`, `state`, shape (part,): where it lies.
+    """
+
+    patient: Ints
+    first: Bools
+    interval: Ints
+    state: Ints
+    length: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Histories:
+    """Events and time at risk that were drawn.
+
+    `events`, `time`, shape (endpoint, interval, state, pattern): sums.
+    `survived`, shape (endpoint, patient): 1 for patients who are event-free at the end of their own
+    follow-up.
+    """
+
+    events: Floats
+    time: Floats
+    survived: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Drawer:
+    """Draws event histories of the patients of a person-time, from hazards given by draw.
+
+    `person_time`: whose time at risk and phases are taken.
+    `hazards`: by endpoint, over draws.
+    `flows`: potential time at risk: of each endpoint; of illness-death courses one, in remission or
+    after relapse.
+    `course`: whether the endpoints are the transitions of illness-death courses.
+    """
+
+    person_time: PersonTime
+    hazards: tuple[LogHazard, ...]
+    flows: tuple[PotentialTime, ...]
+    course: bool
+
+    @classmethod
+    def of(
+        cls,
+        definition: ModelDefinition,
+        person_time: PersonTime,
+        built: BuiltModel,
+        truth: xr.Dataset,
+    ) -> Drawer:
+        """Take a model, its patients, and draws of its parameters."""
+        course, names = isinstance(definition.endpoints, IllnessDeath), person_time.endpoints
+        parts = [names] if course else [(name,) for name in names]
+        return cls(
+            person_time=person_time,
+            hazards=tuple(log_hazard(truth, built.design, endpoint=name) for name in names),
+            flows=tuple(flow_of(person_time, each) for each in parts),
+            course=course,
+        )
+
+    def draw(self, index: int, generator: np.random.Generator) -> Histories:
+        """Draw histories from one draw of the parameters."""
+        shape = tuple(self.person_time.table["person_time"].shape)
+        events, time = np.zeros(shape), np.zeros(shape)
+        of = self.person_time.people["pattern"].values
+        survived = np.isfinite(self.person_time.people["exit"].values).astype(np.float64)
+        drawn = []
+        if self.course:
+            (flow,), names = self.flows, (RELAPSE, DEATH_IN_REMISSION, DEATH_AFTER_RELAPSE)
+            order = [self.person_time.endpoints.index(name) for name in names]
+            relapse, die, after = (self._rate(endpoint, index, flow) for endpoint in order)
+            courses = draw_courses(flow, relapse, die, after, generator)
+            drawn = [(endpoint, flow, *each) for endpoint, each in zip(order, courses, strict=True)]
+        else:
+            for endpoint, flow in enumerate(self.flows):
+                rate = self._rate(endpoint, index, flow)
+                log_odds = self.hazards[endpoint].cured
+                if log_odds is not None:
+                    never = generator.random(of.size) < cured_given_survival(log_odds[index])[of]
+                    rate = np.where(never[flow.patient], 0.0, rate)
+                drawn.append((endpoint, flow, *first_event(flow, rate, generator)))
+        for endpoint, flow, died, length in drawn:
+            cell = (flow.interval, flow.state, of[flow.patient])
+            np.add.at(time[endpoint], cell, length)
+            np.add.at(events[endpoint], cell, died)
+            survived[endpoint, flow.patient[died == 1.0]] = 0.0
+        return Histories(events=events, time=time, survived=survived)
+
+    def _rate(self, endpoint: int, index: int, flow: PotentialTime) -> Floats:
+        """Hazard of an endpoint in each part."""
+        hazard = self.hazards[endpoint]
+        pattern = self.person_time.people["pattern"].values[flow.patient]
+        shared = hazard.shared[index][hazard.class_of[pattern], flow.interval, flow.state]
+        relative = hazard.pattern[index]
+        return np.asarray(np.exp(shared + relative[np.minimum(pattern, relative.size - 1)]))
+
+
+def flow_of(person_time: PersonTime, endpoints: tuple[str, ...]) -> PotentialTime:
+    """Cut the time at risk for any of some endpoints into parts.
+
+    Of an illness-death course remission comes first and the time after relapse follows: together
+    they are the calendar of a patient's phases, whenever a relapse is drawn.
+    """
+    # The two transitions out of remission have the same time at risk: one of them counts.
+    parts = [episodes_of(person_time, name) for name in endpoints if name != DEATH_IN_REMISSION]
+    patient, state, start, stop = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.lexsort((start, patient))
+    patient, state, start, stop = patient[order], state[order], start[order], stop[order]
+    episode, interval, length = split(start, stop, person_time.cuts)
+    who = patient[episode]
+    return PotentialTime(
+        patient=who,
+        first=np.concatenate([[True], np.diff(who) != 0]),
+        interval=interval,
+        state=state[episode],
+        length=length,
+    )
+
+
+def first_event(
+    flow: PotentialTime, rate: Floats, generator: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Draw one event per patient at most.
+
+    `rate`, shape (part,): hazard in each part.
+    Result: `died`, `length`, shape (part,): events, and time at risk: none after a patient's event.
+    """
+    hazard, group = rate * flow.length, np.cumsum(flow.first) - 1
+    passed = np.cumsum(hazard) - hazard
+    begun = passed - passed[flow.first][group]
+    target = generator.exponential(size=int(group[-1]) + 1)[group]
+    died = (begun < target) & (target <= begun + hazard)
+    length = np.divide(target - begun, rate, out=flow.length.copy(), where=died)
+    return died.astype(np.float64), np.where(target <= begun, 0.0, np.minimum(length, flow.length))
+
+
+def draw_courses(
+    flow: PotentialTime,
+    relapse: Floats,
+    death_in_remission: Floats,
+    death_after_relapse: Floats,
+    generator: np.random.Generator,
+) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats], tuple[Floats, Floats]]:
+    """Draw courses of remission, relapse and death: at risk after relapse from the one drawn.
+
+    `relapse`, `death_in_remission`, `death_after_relapse`, shape (part,): hazards.
+    """
+    leaving = relapse + death_in_remission
+    ended, remission = first_event(flow, leaving, generator)
+    share = np.divide(relapse, leaving, out=np.zeros(leaving.shape), where=leaving > 0)
+    relapsed = ended * (generator.random(ended.size) < share)
+    group = np.cumsum(flow.first) - 1
+    with_relapse = np.bincount(group, relapsed)[group] > 0
+    later = replace(flow, length=np.where(with_relapse, flow.length - remission, 0.0))
+    died, after = first_event(later, death_after_relapse, generator)
+    return (relapsed, remission), (ended - relapsed, remission), (died, after)

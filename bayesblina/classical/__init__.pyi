@@ -1,10 +1,10 @@
 from . import paper as paper
+from .comparison import cox as cox
+from .comparison import ever_never as ever_never
+from .comparison import landmark_analysis as landmark_analysis
+from .comparison import mantel_byar as mantel_byar
 from .curves import kaplan_meier as kaplan_meier
 from .curves import nelson_aalen as nelson_aalen
 from .curves import numbers_at_risk as numbers_at_risk
 from .curves import simon_makuch as simon_makuch
 from .ladder import bias_ladder as bias_ladder
-from .rank_tests import mantel_byar as mantel_byar
-from .regressions import cox as cox
-from .regressions import ever_never as ever_never
-from .regressions import landmark_analysis as landmark_analysis

@@ -124,8 +124,7 @@ def simon_makuch_of(
     """Draw up the curves of `simon_makuch` for a comparison."""
     cohort, question = comparison.cohort, comparison.question
     asked = question.landmark if landmark is None else landmark
-    _check(asked, minimum_at_risk, mass)
-    question.require_landmark(asked)
+    _check(asked, minimum_at_risk, mass, question)
     if band not in ("greenwood", "bootstrap"):
         raise SpecError(f"band must be 'greenwood' or 'bootstrap', got {band!r}.")
     if band == "bootstrap" and (seed is None or replicates < 2):
@@ -134,30 +133,25 @@ def simon_makuch_of(
         require_seed(seed)
     tables = []
     weight = valid_weights(weights, cohort)
-    person = np.arange(cohort.size)
-    if cohort.persons is not None:
-        person = np.unique(cohort.persons, return_inverse=True)[1].reshape(-1)
+    person = np.arange(cohort.size) if cohort.persons is None else cohort.persons
     for name, episodes in comparison.episodes.items():
-        begin = asked
-        if begin is not None:
-            begin = snap_to(begin, np.concatenate([episodes.start, episodes.stop]))
+        known = np.concatenate([episodes.start, episodes.stop])
+        begin = None if asked is None else snap_to(asked, known)
         after = episodes.stop > (-np.inf if begin is None else begin)
         for label, group in zip(comparison.labels, comparison.groups(episodes), strict=True):
             rows = group & after
             if not rows.any():
                 continue
-            start, stop, event = episodes.start[rows], episodes.stop[rows], episodes.event[rows]
+            times = (episodes.start[rows], episodes.stop[rows], episodes.event[rows])
             own = None if weight is None else weight[episodes.patient[rows]]
             curve = product_limit(
-                start, stop, event, begin=begin, minimum=minimum_at_risk, mass=mass, weight=own
+                *times, begin=begin, minimum=minimum_at_risk, mass=mass, weight=own
             )
             if band == "bootstrap":
                 # The same patients are drawn for both groups: a replicate is a whole study.
                 patients, who = np.unique(person[episodes.patient], return_inverse=True)
                 lower, upper = bootstrap_band(
-                    start,
-                    stop,
-                    event,
+                    *times,
                     who[rows],
                     times=curve["time"].to_numpy()[1:],
                     patients=patients.size,
@@ -273,13 +267,22 @@ def nelson_aalen(
     )
 
 
-def _check(begin: float | None, minimum_at_risk: int, mass: float) -> None:
-    if not 0 < mass < 1:
-        raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
-    if minimum_at_risk < 1:
-        raise SpecError(f"minimum_at_risk must be at least 1, got {minimum_at_risk!r}.")
-    if begin is not None and not 0 <= require_number(begin, "landmark") < np.inf:
-        raise SpecError(f"landmark must be a time from 0 on, got {begin!r}.")
+def _check(
+    begin: float | None,
+    minimum_at_risk: int = 1,
+    mass: float = 0.5,
+    question: Question | None = None,
+) -> None:
+    landmark = 0.0 if begin is None else require_number(begin, "landmark")
+    for possible, words in (
+        (0 < mass < 1, f"mass must lie between 0 and 1, got {mass!r}."),
+        (minimum_at_risk >= 1, f"minimum_at_risk must be at least 1, got {minimum_at_risk!r}."),
+        (0 <= landmark < np.inf, f"landmark must be a time from 0 on, got {begin!r}."),
+    ):
+        if not possible:
+            raise SpecError(words)
+    if question is not None:
+        question.require_landmark(begin)
 
 
 def _of_everybody(
@@ -383,8 +386,7 @@ def numbers_at_risk_of(
     if grid.ndim != 1:
         raise SpecError(f"times must be a flat sequence of numbers, got {times!r}.")
     begin = comparison.question.landmark if landmark is None else landmark
-    _check(begin, 1, 0.5)
-    comparison.question.require_landmark(begin)
+    _check(begin, question=comparison.question)
     begin = 0.0 if begin is None else float(begin)
     if (grid < begin).any():
         raise SpecError(f"times must not lie before {begin:g}, where the curve starts.")

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
-from bayesblina.classical.comparison import Comparison
-from bayesblina.classical.rank_tests import mantel_byar_of
-from bayesblina.classical.regressions import (
+from bayesblina.classical.comparison import (
+    Comparison,
     as_table,
     cox_row,
     landmark_row,
+    mantel_byar_of,
     naive_row,
     require_landmarks,
 )
 from bayesblina.core.errors import SpecError
-from bayesblina.core.tables.numbers import BAYESIAN, COMPANION
-from bayesblina.core.tables.numbers import beside as marks_beside
+from bayesblina.core.tables import marks
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.estimands.summaries import summary
 from bayesblina.inference.fitting import HASHED, Fit
@@ -118,21 +119,31 @@ def ladder_of(
     ways = (False, True) if comparison.cohort.covariates else (False,)
     compared = mantel_byar_of(comparison)
     records = [] if answers is None else answers.to_dict("records")
-    rows: list[dict[str, object]] = []
-    for name, episodes in comparison.episodes.items():
-        rows += [naive_row(comparison, episodes, adjusted=way) for way in ways]
-        rows += [
-            landmark_row(comparison, episodes, time, adjusted=way)
-            for time in dict.fromkeys(landmarks)
-            for way in ways
-        ]
+
+    def rows_of(episodes: Episodes) -> list[dict[str, object]]:
         sound = [cox_row(comparison, episodes, adjusted=way) for way in ways]
-        rows += [_peto(comparison, episodes, compared.sel(endpoint=name), sound[0]), *sound]
-        for answer in records:
-            if answer["endpoint"] == name:
-                own = {str(key): value for key, value in answer.items()}
-                rows += rungs(own, beside=sound[0], adjusted=adjusted)
-    return as_table(rows, comparison.cohort)
+        return [
+            *(naive_row(comparison, episodes, adjusted=way) for way in ways),
+            *(
+                landmark_row(comparison, episodes, time, adjusted=way)
+                for time in dict.fromkeys(landmarks)
+                for way in ways
+            ),
+            _peto(comparison, episodes, compared.sel(endpoint=episodes.endpoint), sound[0]),
+            *sound,
+            *(
+                rung
+                for answer in records
+                if answer["endpoint"] == episodes.endpoint
+                for rung in rungs(
+                    {str(key): value for key, value in answer.items()},
+                    beside=sound[0],
+                    adjusted=adjusted,
+                )
+            ),
+        ]
+
+    return as_table(comparison, rows_of)
 
 
 def _peto(
@@ -174,45 +185,43 @@ def rungs(
     counts = ("patients", "events", "events_exposed", "events_reference")
     common = {"endpoint": answer["endpoint"], "adjusted": adjusted}
     common |= {name: beside[name] for name in counts}
-    last = {
-        **common,
-        "method": BAYESIAN,
-        "estimate": answer["median"],
-        "lower": answer["lower"],
-        "upper": answer["upper"],
-        "note": marks_beside(answer) or "posterior median",
-    }
-    middle = answer.get("companion_median", np.nan)
-    if not (isinstance(middle, float) and np.isfinite(middle)):
-        return [last]
-    companion = {
-        **common,
-        "method": COMPANION,
-        "estimate": answer["companion_median"],
-        "lower": answer["companion_lower"],
-        "upper": answer["companion_upper"],
-        "note": COMPANION_NOTE,
-    }
-    return [companion, last]
+    methods = [("", marks.BAYESIAN, marks.beside(answer) or "posterior median")]
+    middle = answer.get("companion_median")
+    if isinstance(middle, float) and np.isfinite(middle):
+        methods.insert(0, ("companion_", marks.COMPANION, COMPANION_NOTE))
+    return [
+        {
+            **common,
+            "method": method,
+            "estimate": answer[f"{whose}median"],
+            "lower": answer[f"{whose}lower"],
+            "upper": answer[f"{whose}upper"],
+            "note": note,
+        }
+        for whose, method, note in methods
+    ]
 
 
 def _same_patients(one: PersonTime, other: PersonTime) -> bool:
     """Whether both hold the same events and person-time, as another processor may round them."""
     parts = [(one.table, other.table, tuple(HASHED))]
     if all(each.complete and each.size < MANY for each in (one, other)):
-        people = tuple(map(str, one.people.drop_vars("category").data_vars))
-        parts.append((one.people, other.people, people))
-        parts.append((one.episodes, other.episodes, tuple(map(str, one.episodes.data_vars))))
-    for left, right, names in parts:
-        for name in names:
-            mine, its = left[name].values, right[name].values
-            if mine.shape != its.shape:
-                return False
-            # Sums at nodes of compressed covariates may cancel: rounding is that of the largest.
-            same = np.array_equal(mine, its)
-            if not same and mine.dtype.kind in "fiub":
-                slack = ROUNDING * float(np.abs(mine[np.isfinite(mine)]).max(initial=0.0))
-                same = np.allclose(mine, its, rtol=0.0, atol=slack, equal_nan=True)
-            if not same:
-                return False
-    return True
+        people, episodes = one.people.drop_vars("category"), one.episodes
+        parts += [
+            (people, other.people, tuple(map(str, people.data_vars))),
+            (episodes, other.episodes, tuple(map(str, episodes.data_vars))),
+        ]
+    return all(
+        _same(left[name].values, right[name].values)
+        for left, right, names in parts
+        for name in names
+    )
+
+
+def _same(first: NDArray[Any], second: NDArray[Any]) -> bool:
+    """Whether values are equal up to rounding."""
+    if first.shape != second.shape or first.dtype.kind not in "fiub":
+        return np.array_equal(first, second)
+    # Sums at nodes of compressed covariates may cancel: rounding is that of the largest.
+    slack = ROUNDING * float(np.abs(first[np.isfinite(first)]).max(initial=0.0))
+    return np.allclose(first, second, rtol=0.0, atol=slack, equal_nan=True)

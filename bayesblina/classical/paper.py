@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesblina.classical.comparison import Comparison
+from bayesblina.classical.comparison import Comparison, mantel_byar_of
 from bayesblina.classical.curves import median_time, simon_makuch_of
-from bayesblina.classical.rank_tests import mantel_byar_of
-from bayesblina.core.errors import EstimandError, require_kind
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.curves import survival_quantile
 from bayesblina.estimands.regimes import From, Never, Regime
 from bayesblina.estimands.summaries import summary
@@ -117,7 +117,6 @@ def compare_with_published(cohort: Cohort, fit: Fit, *, landmark: float) -> pd.D
     >>> list(table["source"].unique())
     ['published', 'Simon-Makuch', 'posterior', 'Mantel-Byar']
     """
-    require_kind(cohort, Cohort, "cohort")
     require_kind(fit, Fit, "fit")
     if fit.question.exposed != "maintenance" or fit.question.reference is not None:
         raise EstimandError("The published comparison is of maintenance with no maintenance.")
@@ -131,33 +130,31 @@ def compare_with_published(cohort: Cohort, fit: Fit, *, landmark: float) -> pd.D
     rows: list[dict[str, object]] = []
     for name in fit.person_time.endpoints:
         for group, regime in regimes.items():
-            one = known[(known["endpoint"] == name) & (known["group"] == group)]
-            rows += [
-                {
-                    "endpoint": name,
-                    "group": group,
-                    "source": "published",
-                    "median": row["value"],
-                    "lower": row["lower"],
-                    "upper": row["upper"],
-                    "note": row["note"],
-                }
-                for row in one.to_dict("records")
-            ]
+            own = known[(known["endpoint"] == name) & (known["group"] == group)]
             median = median_time(curves[(curves["endpoint"] == name) & (curves["group"] == group)])
-            rows.append(
+            rows += [
+                *(
+                    {
+                        "endpoint": name,
+                        "group": group,
+                        "source": "published",
+                        "median": row["value"],
+                        "lower": row["lower"],
+                        "upper": row["upper"],
+                        "note": row["note"],
+                    }
+                    for row in own.to_dict("records")
+                ),
                 {
                     "endpoint": name,
                     "group": group,
                     "source": "Simon-Makuch",
                     "median": median / per_month,
                     "note": "" if np.isfinite(median) else "not reached",
-                }
-            )
-            rows.append(
+                },
                 {"endpoint": name, "group": group, "source": "posterior"}
-                | _posterior(quantiles.sel(endpoint=name, regime=regime.label), per_month)
-            )
+                | _posterior(quantiles.sel(endpoint=name, regime=regime.label), per_month),
+            ]
         odds = compared.sel(endpoint=name)
         rows.append(
             {
@@ -179,6 +176,8 @@ def compare_with_published(cohort: Cohort, fit: Fit, *, landmark: float) -> pd.D
 def _posterior(times: xr.Dataset, per_month: float) -> dict[str, object]:
     """Median of the posterior medians with its 95 % interval; infinite where not reached."""
     row = summary(times).to_dict("records")[0]
-    hazards = {name: float(row[name]) / per_month for name in ("median", "lower", "upper")}
-    share = float(row["probability_reached"])
-    return {**hazards, "note": f"reached within follow-up with probability {share:.2f}"}
+    note = f"reached within follow-up with probability {float(row['probability_reached']):.2f}"
+    return {
+        **{name: float(row[name]) / per_month for name in ("median", "lower", "upper")},
+        "note": note,
+    }

@@ -9,11 +9,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError
-from bayesblina.estimands.draws import attributes_of, by_draw
+from bayesblina.core.piecewise import PiecewiseHazard
+from bayesblina.estimands.draws import attributes_of, blocks, by_draw
 from bayesblina.estimands.paths import PathMixture, PathPart, make_path
-from bayesblina.estimands.populations import Group, Population, groups_of
+from bayesblina.estimands.populations import Group, Members, Population, groups_of
 from bayesblina.estimands.regimes import (
     Observation,
     Regime,
@@ -85,21 +87,20 @@ def in_blocks(
 
     `estimate`: estimates draw by draw: from the fit with some of its draws, and averages of these.
     """
-    sizes = fit.posterior.sizes
-    patterns = fit.person_time.table.sizes["pattern"]
+    require_kind(fit, Fit, "fit")
+    sizes, patterns = fit.posterior.sizes, fit.person_time.table.sizes["pattern"]
     if population is not None:
         patterns = population.size if isinstance(population, Cohort) else 1
         if group_sd(fit.posterior, endpoint=fit.person_time.endpoints[0]) is not None:
             patterns *= NODES
-    step = max(1, LARGEST // (sizes["chain"] * max(patterns, 1)))
-    if step >= sizes["draw"]:
+    slices = list(blocks(sizes["draw"], sizes["chain"] * patterns, most=LARGEST))
+    if len(slices) == 1:
         return estimate(fit, averages_of(fit, regimes, landmark, population, by))
     parts = []
     # Draws without numbers get theirs before they are taken apart.
     posterior = fit.posterior.assign_coords(draw=fit.posterior["draw"].values)
-    for begin in range(0, sizes["draw"], step):
-        some = posterior.isel(draw=slice(begin, begin + step))
-        part = replace(fit, draws=xr.DataTree.from_dict({"/posterior": some}))
+    for rows in slices:
+        part = replace(fit, draws=xr.DataTree.from_dict({"/posterior": posterior.isel(draw=rows)}))
         parts.append(estimate(part, averages_of(part, regimes, landmark, population, by)))
     joined = xr.concat(parts, dim="draw", data_vars="all", join="exact", combine_attrs="override")
     if not any("survival_error" in part.attrs for part in parts):
@@ -157,7 +158,6 @@ def averages_of(
         )
         for regime in regimes
     ]
-    members: list[list[list[Average]]]
     if courses is None:
         members = [
             _of_endpoint(fit, name, of_name, routes)
@@ -168,7 +168,7 @@ def averages_of(
             [RegimeCourses.of(fit, group, route) for route in routes] for group in groups[0]
         ]
         members = [
-            [[StateAverage(courses=one, of_death=of_death) for one in row] for row in followed]
+            [[StateAverage(courses=each, of_death=of_death) for each in row] for row in followed]
             for of_death in (True, False)
         ]
     return Averages(
@@ -186,9 +186,8 @@ def _of_endpoint(
     fit: Fit, name: str, groups: list[Group], routes: list[Route]
 ) -> list[list[Average]]:
     """Averages of one endpoint, by group and regime."""
-    design = fit.design
-    hazards = np.exp(log_hazard(fit.posterior, design, endpoint=name).shared)
-    # By class and route.
+    hazards = np.exp(log_hazard(fit.posterior, fit.design, endpoint=name).shared)
+    # By route and class.
     paths = [
         [
             make_path(
@@ -199,25 +198,17 @@ def _of_endpoint(
                 start=route.start,
                 end=route.end,
             )
-            for route in routes
+            for class_ in range(fit.design.current_classes)
         ]
-        for class_ in range(design.current_classes)
+        for route in routes
     ]
-    averages: list[list[Average]] = []
-    for group in groups:
-        members = group.members(fit, endpoint=name, landmark=routes[0].start)
-        averages.append(
-            [
-                PathMixture(
-                    parts=tuple(
-                        PathPart(path=paths[member.class_][index], members=member)
-                        for member in members
-                    )
-                )
-                for index in range(len(routes))
-            ]
-        )
-    return averages
+
+    def mixture(of_route: list[PiecewiseHazard], members: list[Members]) -> Average:
+        parts = (PathPart(path=of_route[member.class_], members=member) for member in members)
+        return PathMixture(parts=tuple(parts))
+
+    of_groups = [group.members(fit, endpoint=name, landmark=routes[0].start) for group in groups]
+    return [[mixture(of_route, members) for of_route in paths] for members in of_groups]
 
 
 def changes_of(fit: Fit, regime: Regime) -> list[tuple[float, int]]:
@@ -228,13 +219,11 @@ def changes_of(fit: Fit, regime: Regime) -> list[tuple[float, int]]:
     entries = []
     for phase, time in regime.changes(question.exposed):
         lag = question.lag if phase == question.exposed else 0.0
-        states = np.flatnonzero(treatment == phase)
+        states = np.flatnonzero(treatment == phase).tolist()
         # A piece that ends before the lag is never entered.
-        begun = [state for state in states if since[state] <= lag] or [states[0]]
-        entries.append((time + lag, int(begun[-1])))
-        entries += [
-            (time + float(since[state]), int(state)) for state in states if since[state] > lag
-        ]
+        begun = [state for state in states if since[state] <= lag] or states[:1]
+        entries.append((time + lag, begun[-1]))
+        entries += [(time + float(since[state]), state) for state in states if since[state] > lag]
     # A phase ends where the next one is entered, whatever its pieces.
     return [
         (time, state)
@@ -250,13 +239,13 @@ def observed_by(fit: Fit) -> Observation:
     """
     person_time = fit.person_time
     names = person_time.endpoints if person_time.courses is None else person_time.endpoints[:1]
-    count = len(names)
-    table = person_time.table
-    earliest: dict[str, float] = {}
-    first_in = table["first_in"].values[:count].min(axis=0)
-    for phase, first in zip(table["treatment"].values.tolist(), first_in.tolist(), strict=True):
-        if first < np.inf:
-            earliest[phase] = min(first, earliest.get(phase, np.inf))
+    count, table = len(names), person_time.table
+    treatment, first_in = table["treatment"].values, table["first_in"].values[:count].min(axis=0)
+    firsts = {
+        phase: float(first_in[treatment == phase].min())
+        for phase in dict.fromkeys(treatment.tolist())
+    }
+    earliest = {phase: first for phase, first in firsts.items() if first < np.inf}
     if person_time.risk_sets is not None:
         return Observation(
             first=dict(zip(names, table["first_begin"].values.tolist(), strict=True)),
@@ -285,10 +274,10 @@ def collect(
     dims: tuple[str, ...] = (),
 ) -> xr.DataArray:
     """Evaluate all; (chain, draw, endpoint, [subgroup,] regime, *dims)."""
-    stacked = np.stack(
+    stacked = np.array(
         [
-            np.stack([np.stack([evaluate(one) for one in row]) for row in groups])
-            for groups in averages.members
+            [[evaluate(average) for average in of_group] for of_group in of_endpoint]
+            for of_endpoint in averages.members
         ]
     )
     values = by_draw(
@@ -325,11 +314,10 @@ def described(
     )
 
 
-def require_horizon(horizon: float, window: Window) -> None:
+def require_horizon(horizon: object, window: Window) -> None:
     """Refuse a horizon outside follow-up."""
-    given: object = horizon
-    if isinstance(given, bool) or not isinstance(given, int | float | np.number):
-        kind = "None" if given is None else type(given).__name__
+    if isinstance(horizon, bool) or not isinstance(horizon, int | float | np.number):
+        kind = "None" if horizon is None else type(horizon).__name__
         raise EstimandError(
             "horizon must be the time up to which time is counted, in the cohort's unit: a number "
             f"after the landmark {window.start:g} and within follow-up, such as horizon="

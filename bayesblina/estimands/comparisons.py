@@ -72,10 +72,10 @@ def contrast(
     if kind not in ("difference", "ratio"):
         raise EstimandError(f"kind must be 'difference' or 'ratio', got {kind!r}.")
     known = [str(label) for label in estimate["regime"].values] if "regime" in estimate.dims else []
-    for one in (regime, against):
-        if one.label not in known:
+    for label in (regime.label, against.label):
+        if label not in known:
             raise EstimandError(
-                f"The estimate has no regime '{one.label}'; it has {', '.join(known) or 'none'}."
+                f"The estimate has no regime '{label}'; it has {', '.join(known) or 'none'}."
             )
     if "reached" in estimate and not bool(estimate["reached"].all()):
         share = 1.0 - float(estimate["reached"].mean())
@@ -84,12 +84,11 @@ def contrast(
             "its difference is not known there. Compare survival at a time, or rmst."
         )
     name = next(iter(estimate.data_vars))
-    first, second = (estimate[name].sel(regime=one.label, drop=True) for one in (regime, against))
+    first, second = (estimate[name].sel(regime=side.label, drop=True) for side in (regime, against))
     if kind == "ratio" and bool((second == 0).any()):
         raise EstimandError(f"{name} is 0 under '{against.label}' in some draws: no ratio.")
-    value = first - second if kind == "difference" else first / second
     return xr.Dataset(
-        {f"{name}_{kind}": value},
+        {f"{name}_{kind}": first - second if kind == "difference" else first / second},
         attrs={**estimate.attrs, "regime": regime.label, "against": against.label},
     )
 
@@ -153,7 +152,6 @@ def number_needed_to_treat(
     >>> float(needed["number_needed_to_treat"].sel(endpoint="os")) > 1
     True
     """
-    require_kind(fit, Fit, "fit")
     if not 0 < mass < 1:
         raise EstimandError(f"mass must lie between 0 and 1, got {mass!r}.")
     curves = survival(
@@ -247,21 +245,20 @@ def average_hazard_ratio(
     >>> ratio["hazard_ratio"].dims
     ('chain', 'draw', 'endpoint')
     """
-    require_kind(fit, Fit, "fit")
-
     both = [regime, against]
 
     def estimate(part: Fit, averages: Averages) -> xr.Dataset:
         start = averages.window.start
         end = averages.window.last if horizon is None else float(horizon)
         require_horizon(end, averages.window)
-        since = part.person_time.table["since"].values
-        inner = list(part.person_time.cuts)
-        for one in both:
-            inner += [time for _, time in effects_begin(one, part.question)]
+        pieces = part.person_time.table["since"].values
+        changes = [change for side in both for change in side.changes(part.question.exposed)]
+        inner = [
+            *part.person_time.cuts,
+            *(time for side in both for _, time in effects_begin(side, part.question)),
             # Pieces of a phase count from its start, whatever the lag.
-            starts = [time for _, time in one.changes(part.question.exposed)]
-            inner += [time + later for time in starts for later in since]
+            *(time + since for _, time in changes for since in pieces),
+        ]
         knots = np.unique([start, *(point for point in inner if start < point < end), end])
         nodes, weights = np.polynomial.legendre.leggauss(NODES)
         width = np.diff(knots)[:, None]
@@ -292,7 +289,6 @@ def _statement(middle: float, lower: float, upper: float, mass: float) -> str:
         return f"{'benefit' if difference > 0 else 'harm'} {1.0 / abs(difference):.3g}"
 
     first, last = sorted([lower, upper], key=abs, reverse=True)
-    interval = f"{worded(first)} to {worded(last)}"
-    if lower < 0 < upper:
-        interval = f"{worded(upper)} to infinity to {worded(lower)}"
+    ends = [upper, 0.0, lower] if lower < 0 < upper else [first, last]
+    interval = " to ".join(map(worded, ends))
     return f"{worded(middle)} ({mass:.0%} interval {interval})"

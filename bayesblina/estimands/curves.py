@@ -18,9 +18,9 @@ from bayesblina.estimands.averages import (
     in_blocks,
     require_horizon,
 )
+from bayesblina.estimands.draws import with_support
 from bayesblina.estimands.populations import Population
 from bayesblina.estimands.regimes import Never, Regime
-from bayesblina.estimands.support import with_support
 from bayesblina.inference.fitting import Fit
 
 
@@ -92,7 +92,6 @@ def survival(
     >>> curves["survival"].dims
     ('chain', 'draw', 'endpoint', 'regime', 'time')
     """
-    require_kind(fit, Fit, "fit")
     curves = _over_time(
         fit,
         "survival",
@@ -134,7 +133,6 @@ def cumulative_hazard(
     EstimandError
         As for `survival`.
     """
-    require_kind(fit, Fit, "fit")
 
     def evaluate(average: Average, at: Floats) -> Floats:
         with np.errstate(divide="ignore"):
@@ -242,7 +240,6 @@ def rmst(
     >>> bb.rmst(fit, horizon=24.0, regimes=[bb.From(8.0)], landmark=8.0)["rmst"].dims
     ('chain', 'draw', 'endpoint', 'regime')
     """
-    require_kind(fit, Fit, "fit")
 
     def estimate(part: Fit, averages: Averages) -> xr.Dataset:
         require_horizon(horizon, averages.window)
@@ -281,7 +278,6 @@ def restricted_mean_time_lost(
     EstimandError
         As for `rmst`.
     """
-    require_kind(fit, Fit, "fit")
     kept = rmst(
         fit, horizon=horizon, regimes=regimes, landmark=landmark, population=population, by=by
     )
@@ -336,7 +332,6 @@ def survival_quantile(
     >>> sorted(median.data_vars)
     ['quantile', 'reached']
     """
-    require_kind(fit, Fit, "fit")
     if not 0 < survival < 1:
         raise EstimandError(f"survival must lie between 0 and 1, got {survival!r}.")
 
@@ -395,7 +390,6 @@ def median_survival(
     EstimandError
         As for `survival_quantile`.
     """
-    require_kind(fit, Fit, "fit")
     return survival_quantile(
         fit, regimes=regimes, landmark=landmark, horizon=horizon, population=population, by=by
     )

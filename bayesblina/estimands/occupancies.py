@@ -1,4 +1,4 @@
-"""States of illness-death courses: who is in which, when, and for how long."""
+"""States of illness-death courses: who is in which, when, and for how long; and who is cured."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ from bayesblina.estimands.averages import (
     in_blocks,
     require_horizon,
 )
-from bayesblina.estimands.populations import Population
+from bayesblina.estimands.draws import attributes_of, by_draw
+from bayesblina.estimands.populations import Group, Population, groups_of
 from bayesblina.estimands.regimes import Never, Regime
 from bayesblina.estimands.states import RegimeCourses, StateAverage
+from bayesblina.hazards.likelihood import cured_log_odds
+from bayesblina.hazards.survivors import cured_given_survival
 from bayesblina.inference.fitting import Fit
 
 STATES = ("in remission", "alive after relapse", "dead in remission", "dead after relapse")
@@ -75,8 +78,6 @@ def state_occupancy(
     >>> states["probability"].dims
     ('chain', 'draw', 'regime', 'time', 'state')
     """
-    require_kind(fit, Fit, "fit")
-
     _require_courses(fit)
 
     def estimate(part: Fit, averages: Averages) -> xr.Dataset:
@@ -89,22 +90,20 @@ def state_occupancy(
                 f"{window.last:g}: nothing is extrapolated."
             )
 
-        def evaluate(courses: RegimeCourses) -> Floats:
-            knots = courses.knots(grid)
-            knot_of = np.searchsorted(knots, grid)
-            out = np.empty((courses.draws, grid.size, len(STATES)))
-            for rows, course in courses.follow(knots):
-                states = (
+        values = _collect(
+            part,
+            averages,
+            lambda courses: courses.average_at(
+                grid,
+                lambda course: (
                     course.remission,
                     course.alive_after_relapse,
                     course.dead_in_remission,
                     course.dead_after_relapse,
-                )
-                for index, values in enumerate(states):
-                    out[rows, :, index] = courses.average(values[..., knot_of], rows)
-            return out
-
-        values = _collect(part, averages, evaluate, ("time", "state"))
+                ),
+            ),
+            ("time", "state"),
+        )
         values = values.assign_coords(time=grid, state=list(STATES))
         relapsed = values.sel(state=["alive after relapse", "dead after relapse"]).sum("state")
         return described(part, {"probability": values, "relapse_probability": relapsed}, averages)
@@ -143,25 +142,19 @@ def time_in_states(
     EstimandError
         As for `state_occupancy`, or if the horizon lies outside follow-up.
     """
-    require_kind(fit, Fit, "fit")
-
     _require_courses(fit)
 
     def estimate(part: Fit, averages: Averages) -> xr.Dataset:
         require_horizon(horizon, averages.window)
-
-        def evaluate(courses: RegimeCourses) -> Floats:
-            knots = courses.knots(np.array([horizon]))
-            knot = int(np.searchsorted(knots, horizon))
-            out = np.empty((courses.draws, 2))
-            for rows, course in courses.follow(knots):
-                for index, values in enumerate(
-                    (course.time_in_remission, course.time_after_relapse)
-                ):
-                    out[rows, index] = courses.average(values[..., knot], rows)
-            return out
-
-        values = _collect(part, averages, evaluate, ("state",))
+        values = _collect(
+            part,
+            averages,
+            lambda courses: courses.average_at(
+                np.array([horizon]),
+                lambda course: (course.time_in_remission, course.time_after_relapse),
+            )[:, 0],
+            ("state",),
+        )
         values = values.assign_coords(state=list(STATES[:2]))
         return described(part, {"time": values}, averages, horizon=float(horizon))
 
@@ -171,6 +164,7 @@ def time_in_states(
 
 
 def _require_courses(fit: Fit) -> None:
+    require_kind(fit, Fit, "fit")
     if fit.person_time.courses is None:
         raise EstimandError(
             f"Model '{fit.definition.name}' has no states: relapse and death are told apart by the "
@@ -188,5 +182,99 @@ def _collect(
         return evaluate(average.courses)
 
     # Overall and relapse-free survival are of the same courses.
-    one = replace(averages, members=averages.members[:1], endpoints=averages.endpoints[:1])
-    return collect(fit, one, of_average, dims).isel(endpoint=0, drop=True)
+    first = replace(averages, members=averages.members[:1], endpoints=averages.endpoints[:1])
+    return collect(fit, first, of_average, dims).isel(endpoint=0, drop=True)
+
+
+def cured_fraction(
+    fit: Fit, *, population: Population | None = None, by: str | None = None
+) -> xr.Dataset:
+    """Fraction of patients who will never have the event, by draw.
+
+    It is that of patients as they come under observation, before anything is known of how they
+    fare. Whether the data say anything of it is for `cure_identifiability` to show.
+
+    Parameters
+    ----------
+    fit
+        A fit of a model with cured patients, such as ``mixture_cure``.
+    population
+        Whose covariates the fraction is averaged over: by default those of the eligible patients;
+        or as for `survival`.
+    by
+        Categorical covariate: one fraction for each of its levels in the population.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``cured_fraction`` over (chain, draw, endpoint); with `by` over (chain, draw, endpoint,
+        subgroup).
+
+    Raises
+    ------
+    EstimandError
+        If the model has no cured patients, or the population's covariates are not those of the
+        model.
+
+    Notes
+    -----
+    Mixture cure models: Farewell (1982), doi:10.2307/2529885; Amico and Van Keilegom (2018),
+    doi:10.1146/annurev-statistics-031017-100101.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, model="mixture_cure", seed=1, progress=False)
+    >>> bb.cured_fraction(fit, by="age_group")["cured_fraction"].dims
+    ('chain', 'draw', 'endpoint', 'subgroup')
+    """
+    require_cure(fit)
+    posterior, person_time, design = fit.posterior, fit.person_time, fit.design
+    people = person_time.people
+    followed = np.isfinite(people["exit"].transpose("endpoint", "patient").values)
+    groups, description = groups_of(
+        fit,
+        population,
+        by=by,
+        at_risk=(followed * people["weight"].values) @ person_time.projection(),
+        who="eligible patients as they come under observation",
+    )
+
+    def fraction(group: Group, endpoint: str) -> Floats:
+        terms = design.standardised(group.terms)
+        log_odds = cured_log_odds(posterior, design, terms, endpoint=endpoint)
+        assert log_odds is not None
+        return np.asarray(cured_given_survival(log_odds) @ group.weight)
+
+    fractions = [
+        np.stack([fraction(group, endpoint) for group in of_endpoint], axis=1)
+        for endpoint, of_endpoint in zip(person_time.endpoints, groups, strict=True)
+    ]
+    values = by_draw(
+        fit,
+        np.stack(fractions, axis=1),
+        ("endpoint", "subgroup"),
+        endpoint=list(person_time.endpoints),
+        subgroup=[group.label for group in groups[-1]],
+    )
+    return xr.Dataset(
+        {"cured_fraction": values.isel(subgroup=0, drop=True) if by is None else values},
+        attrs={
+            **attributes_of(fit),
+            "population": description,
+            "kind": "marginal: averaged over the covariates of the population",
+        },
+    )
+
+
+def require_cure(fit: Fit) -> None:
+    """Raise unless a fit is of a model with cured patients."""
+    require_kind(fit, Fit, "fit")
+    if fit.definition.cure is None:
+        raise EstimandError(
+            f"Model '{fit.definition.name}' has no cured patients: fit 'mixture_cure'."
+        )

@@ -63,18 +63,17 @@ def make_path(
     return PiecewiseHazard(starts=starts, rates=np.ascontiguousarray(hazard[:, interval, state]))
 
 
-def _in_blocks(draws: int, numbers: int, work: Callable[[slice], None]) -> None:
-    """Work through some draws at a time, side by side where it takes long.
+def _in_blocks(draws: int, numbers: int, evaluate: Callable[[slice], Floats]) -> Floats:
+    """Evaluate some draws at a time, side by side where it takes long; shape (draws, ...).
 
     numpy leaves other threads free while it computes, and each draw's numbers are its own.
     """
     parts = list(blocks(draws, numbers, most=BLOCK))
     # What a block raises comes out here.
     if len(parts) < SIDE_BY_SIDE:
-        list(map(work, parts))
-        return
+        return np.concatenate(list(map(evaluate, parts)))
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-        list(threads.map(work, parts))
+        return np.concatenate(list(threads.map(evaluate, parts)))
 
 
 def average_survival(cumulative: Floats, relative: Floats, weight: Floats) -> Floats:
@@ -87,16 +86,15 @@ def average_survival(cumulative: Floats, relative: Floats, weight: Floats) -> Fl
     Result, shape (draws, time): average survival, from 0 to 1; exactly 1 where no hazard has
     accumulated.
     """
-    out = np.empty(cumulative.shape)
 
-    def work(rows: slice) -> None:
+    def average(rows: slice) -> Floats:
         each = np.multiply(cumulative[rows, :, None], -relative[rows, None, :])
         np.exp(each, out=each)
         # Weights add up to 1 only within rounding.
-        out[rows] = np.where(cumulative[rows] == 0, 1.0, _mean(each, weight, rows))
+        return np.where(cumulative[rows] == 0, 1.0, _mean(each, weight, rows))
 
-    _in_blocks(cumulative.shape[0], cumulative.shape[1] * relative.shape[1], work)
-    return np.clip(out, 0.0, 1.0, out=out)
+    numbers = cumulative.shape[1] * relative.shape[1]
+    return np.clip(_in_blocks(cumulative.shape[0], numbers, average), 0.0, 1.0)
 
 
 def _mean(values: Floats, weight: Floats, rows: slice) -> Floats:
@@ -108,17 +106,14 @@ def _mean(values: Floats, weight: Floats, rows: slice) -> Floats:
 
 def average_relative(cumulative: Floats, relative: Floats, weight: Floats) -> Floats:
     """Average relative hazard of the patients still event-free, shape (draws, time)."""
-    out = np.empty(cumulative.shape)
 
-    def work(rows: slice) -> None:
+    def average(rows: slice) -> Floats:
         # Exponents are taken from the best survivor's, so that not all vanish.
         least = relative[rows].min(axis=1)[:, None, None]
         each = np.exp(cumulative[rows, :, None] * (least - relative[rows, None, :]))
-        dying = _mean(each * relative[rows, None, :], weight, rows)
-        out[rows] = dying / _mean(each, weight, rows)
+        return _mean(each * relative[rows, None, :], weight, rows) / _mean(each, weight, rows)
 
-    _in_blocks(cumulative.shape[0], cumulative.shape[1] * relative.shape[1], work)
-    return out
+    return _in_blocks(cumulative.shape[0], cumulative.shape[1] * relative.shape[1], average)
 
 
 def restricted_mean(
@@ -136,18 +131,16 @@ def restricted_mean(
     width = np.diff(path.starts[inside], append=horizon)
     steps = rates * width
     before = np.cumsum(steps, axis=1) - steps
-    out = np.empty(rates.shape[0])
 
-    def work(rows: slice) -> None:
+    def integral(rows: slice) -> Floats:
         ratio = relative[rows, None, :]
         passed = steps[rows, :, None] * ratio
         # (1 - exp(-x)) / x, which is 1 at 0.
         share = np.divide(-np.expm1(-passed), passed, out=np.ones_like(passed), where=passed > 0)
         alive = np.exp(-before[rows, :, None] * ratio)
-        out[rows] = _mean(alive * share, weight, rows) @ width
+        return np.asarray(_mean(alive * share, weight, rows) @ width)
 
-    _in_blocks(rates.shape[0], rates.shape[1] * relative.shape[1], work)
-    return out
+    return _in_blocks(rates.shape[0], rates.shape[1] * relative.shape[1], integral)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -164,24 +157,24 @@ class PathPart:
 
     def survival(self, times: Floats) -> Floats:
         """Average survival at times, shape (draws, time)."""
-        members = self.members
-        return average_survival(self.path.cumulative(times), members.relative, members.weight)
+        passed = self.path.cumulative(times)
+        return average_survival(passed, self.members.relative, self.members.weight)
 
     def hazard(self, times: Floats) -> Floats:
         """Hazard of the part's average survival at times, shape (draws, time)."""
-        members, passed = self.members, self.path.cumulative(times)
-        relative = average_relative(passed, members.relative, members.weight)
+        passed = self.path.cumulative(times)
+        relative = average_relative(passed, self.members.relative, self.members.weight)
         return np.asarray(self.path.rate(times) * relative)
 
     def restricted_mean(self, horizon: float) -> Floats:
         """Integral of average survival to a horizon, shape (draws,)."""
-        members = self.members
-        return restricted_mean(self.path, members.relative, members.weight, horizon=horizon)
+        return restricted_mean(
+            self.path, self.members.relative, self.members.weight, horizon=horizon
+        )
 
     def survival_by_draw(self, times: Floats) -> Floats:
         """Average survival at a time of each draw's own, shape (draws,)."""
-        passed = self.path.cumulative_of_each(times)
-        alive = np.exp(-passed[:, None] * self.members.relative)
+        alive = np.exp(-self.path.cumulative_of_each(times)[:, None] * self.members.relative)
         return _mean(alive, self.members.weight, slice(None))
 
 
@@ -207,7 +200,7 @@ class PathMixture:
         if len(self.parts) == 1:
             return self.parts[0].hazard(times)
         alive = [part.share * part.survival(times) for part in self.parts]
-        dying = sum(each * one.hazard(times) for each, one in zip(alive, self.parts, strict=True))
+        dying = sum(each * part.hazard(times) for each, part in zip(alive, self.parts, strict=True))
         return np.asarray(dying / sum(alive))
 
     def restricted_mean(self, horizon: float) -> Floats:
@@ -235,14 +228,28 @@ class PathMixture:
         at_knots = self.survival(knots)
         reached = at_knots[:, -1] <= level
         above = np.minimum((at_knots > level).sum(axis=1), knots.size - 1)
-        low, high = knots[np.maximum(above - 1, 0)], knots[above]
-        for _ in range(BISECTIONS):
-            middle = (low + high) / 2.0
-            alive = sum(part.share * part.survival_by_draw(middle) for part in self.parts)
-            fallen = alive <= level
-            high = np.where(fallen, middle, high)
-            low = np.where(fallen, low, middle)
-        return np.where(reached, high, horizon), reached
+        time = when_fallen(
+            lambda times: sum(part.share * part.survival_by_draw(times) for part in self.parts),
+            level,
+            knots[np.maximum(above - 1, 0)],
+            knots[above],
+        )
+        return np.where(reached, time, horizon), reached
+
+
+def when_fallen(
+    survival: Callable[[Floats], Floats | int], level: float, low: Floats, high: Floats
+) -> Floats:
+    """Find when curves fall to a level, by bisection.
+
+    `survival`: survival of each curve at a time of its own.
+    `low`, `high`, shape (curve,): where survival is above the level, and where not.
+    """
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2.0
+        fallen = survival(middle) <= level
+        low, high = np.where(fallen, low, middle), np.where(fallen, middle, high)
+    return high
 
 
 def hazard_at_survival(relative: Floats, weight: Floats, *, survival: float) -> Floats:
@@ -257,8 +264,7 @@ def hazard_at_survival(relative: Floats, weight: Floats, *, survival: float) -> 
     Result, shape (draws,): the cumulative hazards; infinite where so many are cured that the level
     is never reached.
     """
-    plateau = (np.where(relative == 0, 1.0, 0.0) * weight).sum(axis=1)
-    falls = plateau < survival
+    falls = (np.where(relative == 0, 1.0, 0.0) * weight).sum(axis=1) < survival
     relative = relative[falls]
     level = np.zeros(relative.shape[0])
     weight = weight if weight.ndim == 1 else weight[falls]

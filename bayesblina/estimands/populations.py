@@ -42,8 +42,8 @@ class Group:
     `label`: the subgroup; empty for everybody.
     `terms`, shape (pattern, raw term): their covariate terms, as in the person-time's ``design``.
     `weight`, shape (pattern,): share of the patients; sums to 1.
-    `patterns`, shape (pattern,): their patterns in the person-time; None for patients who are not
-    in it.
+    `patterns`, shape (pattern,): their patterns in the person-time, rising; None for patients who
+    are not in it.
     """
 
     label: str
@@ -72,35 +72,31 @@ class Group:
         class_of = design.current_class(stratum, subgroup)
         terms = design.standardised(self.terms)
         log_relative = relative_of(posterior, design, terms, endpoint=endpoint)
-        weight: Floats = self.weight
         sd = group_sd(posterior, endpoint=endpoint)
         log_odds = cured_log_odds(posterior, design, terms, endpoint=endpoint)
-        cured = None
+        weight, cured, draws = self.weight, None, log_relative.shape[0]
         if self.patterns is not None:
             if sd is not None:
                 effects = group_effects(posterior, design, endpoint=endpoint)
                 log_relative = log_relative + effects[:, self.patterns]
             if log_odds is not None:
                 cured = self._cured(fit, log_odds, endpoint=endpoint, landmark=landmark)
-            return _by_class(class_of, np.exp(log_relative), weight, cured)
-        if log_odds is None and sd is None:
-            return _by_class(class_of, np.exp(log_relative), weight, None)
-        # What being event-free at the landmark says of patients who are not in the person-time:
-        # weights of the nodes of their groups' effects, and who is cured; (draws, pattern, node).
-        free = self._log_free(fit, class_of, free_of or (endpoint,), landmark)
-        if log_odds is not None:
-            odds = log_odds[:, :, None]
-            cured = cured_given_survival(odds, -free).reshape(odds.shape[0], -1)
-            free = np.logaddexp(odds, free)
-        if sd is not None:
-            nodes, shares = new_group_nodes()
-            given = np.log(shares) + free
-            given = np.exp(given - logsumexp(given, axis=2, keepdims=True))
-            new = log_relative[:, :, None] + sd[:, None, None] * nodes
-            log_relative = new.reshape(new.shape[0], -1)
-            weight = (weight[:, None] * given).reshape(new.shape[0], -1)
-            class_of = np.repeat(class_of, nodes.size)
-        return _by_class(class_of, np.exp(log_relative), weight, cured)
+        elif log_odds is not None or sd is not None:
+            # What being event-free at the landmark says of patients who are not in the person-time:
+            # weights of the nodes of their groups' effects, and who is cured; (draws, pattern,
+            # node).
+            free = self._log_free(fit, class_of, free_of or (endpoint,), landmark)
+            if log_odds is not None:
+                cured = cured_given_survival(log_odds[:, :, None], -free).reshape(draws, -1)
+                free = np.logaddexp(log_odds[:, :, None], free)
+            if sd is not None:
+                nodes, shares = new_group_nodes()
+                given = np.log(shares) + free
+                given = np.exp(given - logsumexp(given, axis=2, keepdims=True))
+                log_relative = log_relative[:, :, None] + sd[:, None, None] * nodes
+                weight = (weight[:, None] * given).reshape(draws, -1)
+                class_of = np.repeat(class_of, nodes.size)
+        return _by_class(class_of, np.exp(log_relative).reshape(draws, -1), weight, cured)
 
     def _log_free(
         self, fit: Fit, class_of: Ints, free_of: tuple[str, ...], landmark: float
@@ -130,9 +126,7 @@ class Group:
 
         # The last span is the shortest: survival through it is the largest, and does not vanish.
         least = passed(-1)
-        alive = np.zeros(least.shape)
-        for index, patients in enumerate(share):
-            alive += patients * np.exp(least - passed(index))
+        alive = sum(part * np.exp(least - passed(index)) for index, part in enumerate(share))
         return np.asarray(np.log(alive) - least)
 
     def _cured(self, fit: Fit, log_odds: Floats, *, endpoint: str, landmark: float) -> Floats:
@@ -146,15 +140,13 @@ class Group:
         passed = sums(
             hazard_of_segments(hazards, earlier, pattern).T, earlier.patient, pattern.size
         )
-        place = np.full(design.class_of.size, -1, dtype=np.int64)
-        place[self.patterns] = np.arange(self.patterns.size)
         at_risk = (people["begin"].values <= landmark) & (people["exit"].values > landmark)
-        who = np.flatnonzero(at_risk & (place[pattern] >= 0))
-        mine = place[pattern[who]]
-        each = cured_given_survival(log_odds.T[mine], passed[who])
+        who = np.flatnonzero(at_risk & np.isin(pattern, self.patterns))
+        row = np.searchsorted(self.patterns, pattern[who])
+        each = cured_given_survival(log_odds.T[row], passed[who])
         weight = people["weight"].values[who][:, None]
-        total = sums(weight, mine, self.patterns.size)
-        return np.asarray((sums(weight * each, mine, self.patterns.size) / total).T)
+        total = sums(weight, row, self.patterns.size)
+        return np.asarray((sums(weight * each, row, self.patterns.size) / total).T)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -270,16 +262,19 @@ def supplied_groups(
     `group`: covariate whose levels are the model's groups: supplied patients belong to new ones, so
     it is not needed.
     """
-    known = [one for one in person_time.covariates if one.name not in (group, source)]
+    known = {
+        covariate.name: covariate
+        for covariate in person_time.covariates
+        if covariate.name not in (group, source)
+    }
     if isinstance(population, Cohort):
-        values = {one.name: _values_in(population, one) for one in known}
+        values = {name: _values_in(population, covariate) for name, covariate in known.items()}
         size, who = population.size, f"{population.size} supplied patients"
     elif isinstance(population, Mapping):
-        names = [one.name for one in known]
-        _require_names(population, names, group=group, source=source)
-        values = {name: np.array([population[name]], dtype=object) for name in names}
-        size = 1
-        who = "a patient with " + ", ".join(f"{name} {population[name]}" for name in names)
+        _require_names(population, list(known), group=group, source=source)
+        values = {name: np.array([population[name]], dtype=object) for name in known}
+        size, words = 1, ", ".join(f"{name} {population[name]}" for name in known)
+        who = f"a patient with {words}"
     else:
         raise EstimandError(
             "population must be a Cohort or a mapping of covariates to one patient's values, got "
@@ -287,18 +282,18 @@ def supplied_groups(
         )
     columns: dict[str, Floats] = {}
     outside = np.zeros(size, dtype=bool)
-    for covariate in known:
-        outside |= _add_terms(columns, covariate, values[covariate.name])
-    terms = [str(name) for name in person_time.table["term"].values]
-    absent = np.zeros(size)
-    matrix = np.array([columns.get(name, absent) for name in terms]).T.reshape(size, len(terms))
+    for name, covariate in known.items():
+        outside |= _add_terms(columns, covariate, values[name])
+    terms = [columns.get(str(name), np.zeros(size)) for name in person_time.table["term"].values]
+    matrix = np.array(terms).T.reshape(size, len(terms))
     if outside.any():
         who += f" ({int(outside.sum())} outside the range of the patients fitted)"
     unique, count = np.unique(matrix, axis=0, return_counts=True)
     if not terms:
         unique, count = np.zeros((1, 0)), np.array([size])
-    patients = count.astype(np.float64)
-    groups = _split(person_time, unique, patients, by=by, where="the population", known=False)
+    groups = _split(
+        person_time, unique, count.astype(np.float64), by=by, where="the population", known=False
+    )
     return groups, who if group is None else f"{who}, of new {group}"
 
 
@@ -328,17 +323,13 @@ def _require_names(
     source: str | None,
 ) -> None:
     """Refuse a patient's covariates that are not those of the model, all of them."""
+    left_out = {
+        group: "makes the model's groups, and supplied patients belong to new ones",
+        source: "tells external patients, and supplied ones are as the current",
+    }
     for name in population:
-        if name == source:
-            raise EstimandError(
-                f"'{name}' tells external patients, and supplied ones are as the current: "
-                "leave it out."
-            )
-        if name == group:
-            raise EstimandError(
-                f"'{name}' makes the model's groups, and supplied patients belong to new ones: "
-                "leave it out."
-            )
+        if name in left_out:
+            raise EstimandError(f"'{name}' {left_out[name]}: leave it out.")
         if name not in names:
             raise EstimandError(f"The model has no covariate '{name}'. {nearest(str(name), names)}")
     missing = [name for name in names if name not in population]
@@ -352,15 +343,17 @@ def _add_terms(
     """Add a covariate's terms; say which values lie outside what was fitted."""
     name = covariate.name
     if covariate.kind == "categorical":
-        labels = [str(value) for value in np.unique(values.astype(str))]
-        unknown = [label for label in labels if label not in covariate.levels]
+        labels = values.astype(str)
+        unknown = sorted(set(labels.tolist()) - set(covariate.levels))
         if unknown:
             raise EstimandError(
                 f"{name}: the model has seen no patient with '{unknown[0]}'; its levels are "
                 f"{', '.join(covariate.levels)}."
             )
-        for level in covariate.levels[1:]:
-            columns[f"{name}[{level}]"] = (values.astype(str) == level).astype(np.float64)
+        columns |= {
+            f"{name}[{level}]": (labels == level).astype(np.float64)
+            for level in covariate.levels[1:]
+        }
         return np.zeros(values.size, dtype=bool)
     try:
         numbers = values.astype(np.float64)
@@ -387,32 +380,28 @@ def _split(
     known: bool,
 ) -> list[Group]:
     """Split patterns into groups by a categorical covariate."""
-    if by is None:
-        return [_group("", terms, patients, known=known)]
-    if not isinstance(by, str):
-        raise EstimandError(f"by must be the name of one covariate, got {by!r}.")
-    categorical = [
-        covariate.name for covariate in person_time.covariates if covariate.kind == "categorical"
-    ]
-    if by not in categorical:
-        raise EstimandError(
-            f"by: no categorical covariate '{by}' in the model. {nearest(by, categorical)}"
-        )
-    levels, level = levels_of(person_time, by, terms)
+    counted = {"": patients}
+    if by is not None:
+        if not isinstance(by, str):
+            raise EstimandError(f"by must be the name of one covariate, got {by!r}.")
+        categorical = [
+            covariate.name
+            for covariate in person_time.covariates
+            if covariate.kind == "categorical"
+        ]
+        if by not in categorical:
+            raise EstimandError(
+                f"by: no categorical covariate '{by}' in the model. {nearest(by, categorical)}"
+            )
+        levels, level = levels_of(person_time, by, terms)
+        counted = {
+            name: np.where(level == index, patients, 0.0) for index, name in enumerate(levels)
+        }
     groups = []
-    for index, name in enumerate(levels):
-        counted = np.where(level == index, patients, 0.0)
-        if not counted.any():
-            raise EstimandError(f"{where}: nobody has {by} '{name}', so there is no average.")
-        groups.append(_group(name, terms, counted, known=known))
+    for label, counts in counted.items():
+        used = np.flatnonzero(counts)
+        if by is not None and not used.size:
+            raise EstimandError(f"{where}: nobody has {by} '{label}', so there is no average.")
+        weight, patterns = counts[used] / counts.sum(), used if known else None
+        groups.append(Group(label=label, terms=terms[used], weight=weight, patterns=patterns))
     return groups
-
-
-def _group(label: str, terms: Floats, patients: Floats, *, known: bool) -> Group:
-    used = np.flatnonzero(patients)
-    return Group(
-        label=label,
-        terms=terms[used],
-        weight=patients[used] / patients.sum(),
-        patterns=used if known else None,
-    )

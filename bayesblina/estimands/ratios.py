@@ -1,28 +1,36 @@
-"""Hazard ratios between phases, sets of phases, or covariate values."""
+"""Hazard ratios between phases or covariate values, what stands beside them, and conclusions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, get_args
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.errors import EstimandError, nearest, require_kind
-from bayesblina.estimands.companions import beside, without_baseline
+from bayesblina.core.errors import EstimandError, SpecError, nearest
 from bayesblina.estimands.draws import attributes_of, by_draw
 from bayesblina.estimands.populations import supplied_groups
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.likelihood import phase_ratios, relative_of
 from bayesblina.hazards.parts import PatientFrailty
+from bayesblina.inference.baseline_gate import RATIOS, judge, stated_of
+from bayesblina.inference.companion import Companion
 from bayesblina.inference.fitting import Fit
 
+SIDES = ("exposed", "reference")
 INTERVAL_ENDS = ("interval_start", "interval_stop")
+# The companion's interval that stands beside the answer.
+TAIL = 0.025
 # A phase, several phases, or values of covariates.
 Side = str | Sequence[str] | Mapping[str, str | float]
+# What is concluded of the exposed phase's hazard: that it is lower, or that it is higher.
+Direction = Literal["lower", "higher"]
+# Whose conclusion it is: the analysis's own, or what was said of it.
+OWN, GIVEN = "base case", "given"
 
 
 def hazard_ratio(
@@ -94,29 +102,34 @@ def hazard_ratio(
     require_kind(fit, Fit, "fit")
     ratio = _ratio(fit, exposed, reference, over=over, by=by)
     bare = without_baseline(fit)
-    other = None if bare is None else _ratio(bare, exposed, reference, over=over, by=by).log_ratio
+    other = None if bare is None else _ratio(bare, exposed, reference, over=over, by=by).values
     return _dataset(fit, ratio, other)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Ratio:
-    """Log hazard ratios by draw, with what they are.
-
-    `log_ratio`, shape (draws, endpoint, ...): all draws in front.
-    `dims`: dimensions after the draws.
-    `coords`: coordinates of those after the endpoint.
-    `labels`: what is compared: two sides.
-    """
-
-    log_ratio: Floats
-    dims: tuple[str, ...]
-    coords: dict[str, object]
-    labels: list[str]
+def _dataset(fit: Fit, own: xr.DataArray, companion: Floats | None) -> xr.Dataset:
+    dims = tuple(str(dim) for dim in own.dims[2:])
+    kind = "conditional on covariates" if fit.design.term_names else "without covariates"
+    whose = "patient" if isinstance(fit.definition.groups, PatientFrailty) else "group"
+    conditions = {
+        f", given the {whose}'s own effect": fit.design.groups,
+        ", among patients who are not cured": fit.definition.cure is not None,
+        ", of current patients": fit.design.sources,
+    }
+    kind += "".join(words for words, holds in conditions.items() if holds)
+    return xr.Dataset(
+        {"hazard_ratio": (own.dims, np.exp(own.values))},
+        coords={
+            **own.coords,
+            **beside(fit, own.values, companion, dims, list(fit.person_time.endpoints)),
+        },
+        attrs={**attributes_of(fit), **own.attrs, "kind": kind, "unit": fit.person_time.unit},
+    )
 
 
 def answer(fit: Fit) -> Floats:
     """Log hazard ratio (draws, endpoint) of the question's phase, as `hazard_ratio` averages."""
-    return _ratio(fit, None, None, over="average", by=None).log_ratio
+    ratio = _ratio(fit, None, None, over="average", by=None)
+    return np.asarray(ratio.values.reshape(-1, ratio.sizes["endpoint"]))
 
 
 def _ratio(
@@ -126,8 +139,8 @@ def _ratio(
     *,
     over: Literal["average", "interval", "since_entry"],
     by: str | None,
-) -> Ratio:
-    """Work out what `hazard_ratio` gives."""
+) -> xr.DataArray:
+    """Work out the logarithm of what `hazard_ratio` gives; its attributes say what is compared."""
     if over not in ("average", "interval", "since_entry"):
         raise EstimandError(f"over must be 'average', 'interval' or 'since_entry', got {over!r}.")
     if by is not None and fit.definition.roles.get("subgroup") != by:
@@ -143,18 +156,17 @@ def _ratio(
         if isinstance(exposed, Mapping):
             raise EstimandError("Give the reference's covariates too.")
         reference = table["treatment"].values[table["role"].values == "reference"].tolist()
-    if isinstance(exposed, Mapping) != isinstance(reference, Mapping):
-        raise EstimandError("Compare phases with phases, or covariates with covariates.")
-    if isinstance(exposed, Mapping):
-        assert isinstance(reference, Mapping)
+    if isinstance(exposed, Mapping) and isinstance(reference, Mapping):
         if over == "since_entry" or by is not None:
             raise EstimandError("A ratio between covariate values varies with neither.")
         labels = [
             ", ".join(f"{name} {value}" for name, value in side.items())
             for side in (exposed, reference)
         ]
-        return _over_time(fit, _between_covariates(fit, exposed, reference), labels, over, by)
-    assert not isinstance(reference, Mapping)
+        between = _between_covariates(fit, exposed, reference)
+        return _over_time(fit, between, over, by).assign_attrs(zip(SIDES, labels, strict=True))
+    if isinstance(exposed, Mapping) or isinstance(reference, Mapping):
+        raise EstimandError("Compare phases with phases, or covariates with covariates.")
     sides = [_phases(fit, side) for side in (exposed, reference)]
     both = set(sides[0]) & set(sides[1])
     if both:
@@ -165,65 +177,36 @@ def _ratio(
     else:
         _require_apart(fit, sides)
     if over == "since_entry":
-        return _since_entry(fit, sides, labels, by=by)
-    treatment = table["treatment"].values.astype(str)
-    states = [np.flatnonzero(np.isin(treatment, side)) for side in sides]
-    return _over_time(fit, _between_states(fit, *states), labels, over, by)
+        ratio = _since_entry(fit, sides, by=by)
+    else:
+        treatment = table["treatment"].values.astype(str)
+        states = [np.flatnonzero(np.isin(treatment, side)) for side in sides]
+        ratio = _over_time(fit, _between_states(fit, *states), over, by)
+    return ratio.assign_attrs(zip(SIDES, labels, strict=True))
 
 
-def _over_time(fit: Fit, log_ratio: Floats, labels: list[str], over: str, by: str | None) -> Ratio:
+def _over_time(fit: Fit, log_ratio: Floats, over: str, by: str | None) -> xr.DataArray:
     """Average a log ratio of shape (draws, endpoint, class or 1, interval), weighted by events."""
-    design, table, events = fit.design, fit.person_time.table, _events_by_class(fit)
-    strata, subgroups = design.current_classes, 1
+    design, table = fit.design, fit.person_time.table
+    strata, subgroups = design.current_classes, [""]
     if by is not None:
-        strata, subgroups = len(design.strata), len(design.subgroups)
-    weights = events.reshape(events.shape[0], strata, subgroups, -1)
+        strata, subgroups = len(design.strata), list(design.subgroups)
+    # Events of current patients, (endpoint, class, interval).
+    events = table["events"].sum("phase").values.astype(np.float64)
+    events = np.einsum("ejp,cp->ecj", events, _current_members(design))
+    weights = events.reshape(events.shape[0], strata, len(subgroups), -1)
     by_class = np.broadcast_to(log_ratio, (log_ratio.shape[0], *events.shape))
     values = _averaged(by_class.reshape(-1, *weights.shape), weights, axis=2)[:, :, 0]
-    dims: tuple[str, ...] = ("endpoint", "subgroup", "interval")
-    coords: dict[str, object] = {"subgroup": list(design.subgroups)}
+    dims: tuple[str, ...] = ("endpoint", "subgroup")
+    coords: dict[str, object] = {"endpoint": table["endpoint"].values, "subgroup": subgroups}
     if over == "average":
         values = _averaged(values, weights.sum(axis=1), axis=3)[..., 0]
-        dims = dims[:2]
     else:
+        dims = (*dims, "interval")
         ends = {name: ("interval", table[name].values) for name in INTERVAL_ENDS}
         coords |= {"interval": table["interval"].values, **ends}
-    if by is None:
-        values, dims = values[:, :, 0], dims[:1] + dims[2:]
-        del coords["subgroup"]
-    return Ratio(log_ratio=values, dims=dims, coords=coords, labels=labels)
-
-
-def _dataset(fit: Fit, ratio: Ratio, companion: Floats | None) -> xr.Dataset:
-    endpoints = list(fit.person_time.endpoints)
-    own = by_draw(fit, ratio.log_ratio, ratio.dims, endpoint=endpoints, **ratio.coords)
-    other = None if companion is None else companion[None]
-    kind = "conditional on covariates" if fit.design.term_names else "without covariates"
-    if fit.design.groups:
-        whose = "patient" if isinstance(fit.definition.groups, PatientFrailty) else "group"
-        kind += f", given the {whose}'s own effect"
-    if fit.definition.cure is not None:
-        kind += ", among patients who are not cured"
-    if fit.design.sources:
-        kind += ", of current patients"
-    return xr.Dataset(
-        {"hazard_ratio": (own.dims, np.exp(own.values))},
-        coords={**own.coords, **beside(fit, own.values, other, ratio.dims, endpoints)},
-        attrs={
-            **attributes_of(fit),
-            "exposed": ratio.labels[0],
-            "reference": ratio.labels[1],
-            "kind": kind,
-            "unit": fit.person_time.unit,
-        },
-    )
-
-
-def _events_by_class(fit: Fit) -> Floats:
-    """Events of current patients, shape (endpoint, class, interval)."""
-    member = _current_members(fit.design)
-    events = fit.person_time.table["events"].sum("phase").values.astype(np.float64)
-    return np.asarray(np.einsum("ejp,cp->ecj", events, member))
+    ratio = by_draw(fit, values, dims, **coords)
+    return ratio.isel(subgroup=0, drop=True) if by is None else ratio
 
 
 def _current_members(design: Design) -> NDArray[np.bool_]:
@@ -250,7 +233,7 @@ def _averaged(values: Floats, weights: Floats, *, axis: int) -> Floats:
     return np.where(constant, np.take(values, [0], axis=axis), mean)
 
 
-def _since_entry(fit: Fit, sides: list[list[str]], labels: list[str], *, by: str | None) -> Ratio:
+def _since_entry(fit: Fit, sides: list[list[str]], *, by: str | None) -> xr.DataArray:
     table, (exposed, reference) = fit.person_time.table, sides
     treatment = table["treatment"].values.astype(str)
     states = np.flatnonzero(treatment == exposed[0])
@@ -267,21 +250,19 @@ def _since_entry(fit: Fit, sides: list[list[str]], labels: list[str], *, by: str
         weights = np.broadcast_to(events[:, None, :, piece], ratio.shape[1:])
         averaged = _averaged(ratio, weights, axis=2)
         by_piece.append(_averaged(averaged, weights[:, :1], axis=3)[:, :, 0, 0])
-    return Ratio(
-        log_ratio=np.stack(by_piece, axis=2),
-        dims=("endpoint", "piece"),
-        coords={
-            "piece": [str(name) for name in table["phase"].values[states]],
-            "since": ("piece", table["since"].values[states]),
-        },
-        labels=labels,
+    return by_draw(
+        fit,
+        np.stack(by_piece, axis=2),
+        ("endpoint", "piece"),
+        endpoint=table["endpoint"].values,
+        piece=[str(name) for name in table["phase"].values[states]],
+        since=("piece", table["since"].values[states]),
     )
 
 
-def _phases(fit: Fit, side: str | Sequence[str]) -> list[str]:
-    given: object = side
-    if not isinstance(given, str | list | tuple):
-        raise EstimandError(f"Expected a phase, a list of phases or covariates, got {given!r}.")
+def _phases(fit: Fit, side: object) -> list[str]:
+    if not isinstance(side, str | list | tuple):
+        raise EstimandError(f"Expected a phase, a list of phases or covariates, got {side!r}.")
     known = list(dict.fromkeys(str(name) for name in fit.person_time.table["treatment"].values))
     names = [side] if isinstance(side, str) else list(side)
     if len(set(names)) != len(names):
@@ -305,16 +286,15 @@ def _require_apart(fit: Fit, sides: Sequence[Sequence[str]]) -> None:
         mixed = [name for name in side if name in shared]
         others = [name for name in shared if name not in mixed]
         # Without others: the reference's own hazard, together with that of more phases.
-        if not mixed or not others:
-            continue
-        named = next(name for one in sides for name in one if name in shared)
-        raise EstimandError(
-            f"The fit has one hazard for {', '.join(shared)} together, the reference of its "
-            f"question, so that it cannot tell {' or '.join(mixed)} from {others[0]}: the ratio "
-            "would be diluted. Fit a question that names the reference, which gives every other "
-            f"phase an effect of its own: Question(exposed={fit.question.exposed!r}, "
-            f"reference={named!r}, ...)."
-        )
+        if mixed and others:
+            named = next(name for names in sides for name in names if name in shared)
+            raise EstimandError(
+                f"The fit has one hazard for {', '.join(shared)} together, the reference of its "
+                f"question, so that it cannot tell {' or '.join(mixed)} from {others[0]}: the "
+                "ratio would be diluted. Fit a question that names the reference, which gives "
+                "every other phase an effect of its own: "
+                f"Question(exposed={fit.question.exposed!r}, reference={named!r}, ...)."
+            )
 
 
 def _between_states(fit: Fit, exposed: Ints, reference: Ints) -> Floats:
@@ -367,11 +347,101 @@ def _between_covariates(
         supplied_groups(fit.person_time, {**equal, **side}, by=None)[0][0].terms
         for side in (exposed, reference)
     ]
-    design, by_endpoint = fit.design, []
-    for endpoint in fit.person_time.endpoints:
-        one, other = (
-            relative_of(fit.posterior, design, design.standardised(terms), endpoint=endpoint)
-            for terms in sides
+    first, second = (
+        np.stack(
+            [
+                relative_of(fit.posterior, fit.design, standardised, endpoint=endpoint)
+                for endpoint in fit.person_time.endpoints
+            ],
+            axis=1,
         )
-        by_endpoint.append((one - other)[:, :, None])
-    return np.stack(by_endpoint, axis=1)
+        for standardised in map(fit.design.standardised, sides)
+    )
+    return np.asarray((first - second)[..., None])
+
+
+def without_baseline(fit: Fit, companion: Companion | None = None) -> Fit | None:
+    """Put the companion's draws in place of a fit's, so that ratios can be read off them.
+
+    Without a baseline it has hazard ratios and no hazards. None where there is no companion.
+    """
+    draws = (fit.companion if companion is None else companion).draws
+    posterior = fit.posterior
+    if draws is None or any(name in posterior and name not in draws for name in RATIOS):
+        return None
+    return replace(fit, draws=xr.DataTree.from_dict({"/posterior": draws}))
+
+
+def beside(
+    fit: Fit, own: Floats, companion: Floats | None, dims: tuple[str, ...], endpoints: list[str]
+) -> dict[str, tuple[tuple[str, ...], NDArray[np.generic]]]:
+    """Work out what stands beside each hazard ratio.
+
+    Coordinates: ``baseline`` (its state), ``baseline_shift`` (in sds of the companion), and
+    ``companion_median``, ``companion_lower``, ``companion_upper`` (95 %) and
+    ``companion_probability_below_1`` of the hazard ratio, where there is a companion; and
+    ``event_times`` (its state) over the endpoints.
+
+    `own`, shape (chain, draw, endpoint, ...): its log hazard ratios.
+    `companion`, shape (1, draw, endpoint, ...): the companion's.
+    """
+    shape = own.shape[2:]
+    columns: dict[str, NDArray[np.generic]]
+    if companion is None:
+        states = np.array([fit.gate.state_of(name) for name in endpoints], dtype=str)
+        columns = {"baseline": np.repeat(states, own[0, 0, 0].size)}
+    else:
+        labels = [{"endpoint": endpoints[index]} for index in np.indices(shape)[0].ravel()]
+        errors = stated_of(fit.companion.table, labels, "error")
+        flat = companion.reshape(*companion.shape[:2], -1)
+        judged = judge(
+            own.reshape(*own.shape[:2], -1),
+            flat,
+            effective=stated_of(fit.companion.table, labels, "effective_draws"),
+            error=0.0 if errors is None else np.nan_to_num(errors),
+        )
+        low, middle, high = np.exp(np.quantile(flat, [TAIL, 0.5, 1.0 - TAIL], axis=(0, 1)))
+        columns = {
+            "companion_median": middle,
+            "companion_lower": low,
+            "companion_upper": high,
+            "companion_probability_below_1": (flat < 0.0).mean(axis=(0, 1)),
+            "baseline": judged["state"].to_numpy(dtype=str),
+            "baseline_shift": judged["shift"].to_numpy(),
+        }
+    coords: dict[str, tuple[tuple[str, ...], NDArray[np.generic]]] = {
+        name: (dims, values.reshape(shape)) for name, values in columns.items()
+    }
+    if fit.event_times is not None:
+        state = fit.event_times.table.set_index("endpoint")["state"]
+        coords["event_times"] = (dims[:1], state.loc[endpoints].to_numpy(dtype=str))
+    return coords
+
+
+def require_direction(direction: object) -> None:
+    """Refuse what is no direction of a conclusion.
+
+    >>> require_direction("benefit")
+    Traceback (most recent call last):
+    bayesblina.core.errors.SpecError: direction must be 'lower' or 'higher', got 'benefit'.
+    """
+    if direction is not None and direction not in get_args(Direction):
+        raise SpecError(f"direction must be 'lower' or 'higher', got {direction!r}.")
+
+
+def sign_of(direction: str) -> str:
+    """Give the sign of a hazard ratio against 1 that a direction means.
+
+    >>> sign_of("higher")
+    '>'
+    """
+    return "<" if direction == "lower" else ">"
+
+
+def whose_conclusion(source: str) -> str:
+    """Say whose conclusion it is.
+
+    >>> whose_conclusion("base case")
+    "the base case's conclusion"
+    """
+    return "the base case's conclusion" if source == OWN else "the conclusion"

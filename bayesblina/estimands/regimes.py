@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Real
 from types import MappingProxyType
 
 import numpy as np
@@ -58,8 +59,7 @@ class From:
 
     def __post_init__(self) -> None:
         given: object = self.start
-        number = isinstance(given, int | float | np.integer | np.floating)
-        if isinstance(given, bool) or not number or not 0 <= self.start < np.inf:
+        if isinstance(given, bool) or not isinstance(given, Real) or not 0 <= self.start < np.inf:
             raise EstimandError(f"From({self.start!r}): expected a time from 0 on.")
 
     @property
@@ -159,16 +159,17 @@ class Observation:
 def observation(episodes: Mapping[str, Episodes], *, unit: str) -> Observation:
     """Read the bounds of observation off episodes."""
     begin, end = {}, {}
-    first: dict[str, float] = {}
-    names = next(iter(episodes.values())).phases
-    for name, found in episodes.items():
-        turn = np.concatenate([[True], np.diff(found.patient) != 0])
-        begin[name] = found.start[turn]
-        end[name] = found.stop[np.concatenate([turn[1:], [True]])]
-        for index in np.unique(found.phase):
-            here = float(found.start[found.phase == index].min())
-            first[names[index]] = min(here, first.get(names[index], np.inf))
-    earliest = {name: first[name] for name in names if name in first}
+    for name, own in episodes.items():
+        turn = np.concatenate([[True], np.diff(own.patient) != 0])
+        begin[name] = own.start[turn]
+        end[name] = own.stop[np.concatenate([turn[1:], [True]])]
+    phase = np.concatenate([own.phase for own in episodes.values()])
+    start = np.concatenate([own.start for own in episodes.values()])
+    earliest = {
+        name: float(start[phase == index].min())
+        for index, name in enumerate(next(iter(episodes.values())).phases)
+        if (phase == index).any()
+    }
     return observation_of(begin, end, earliest, unit=unit)
 
 
@@ -240,25 +241,17 @@ def require_curves(
     `landmark`: time at which patients are event-free. By default the question's landmark; without
     one the median time at which the eligible patients came under observation, rounded up.
     """
-    if landmark is None:
-        landmark = question.landmark
-    start = observed.median if landmark is None else float(landmark)
+    asked = question.landmark if landmark is None else landmark
+    start = observed.median if asked is None else float(asked)
     if not 0 <= start < np.inf:
-        raise EstimandError(f"landmark must be a time from 0 on, got {landmark!r}.")
+        raise EstimandError(f"landmark must be a time from 0 on, got {asked!r}.")
     start = snap_to(start, observed.times)
     # A phase that counts from a lag after its start can be started that much earlier.
     earliest = {
         phase: first - (question.lag if phase == question.exposed else 0.0)
         for phase, first in observed.earliest.items()
     }
-    require_defined(
-        regimes,
-        landmark=start,
-        earliest=earliest,
-        exposed=question.exposed,
-        unit=observed.unit,
-    )
-    _require_reference(regimes, question, start=start, earliest=earliest, unit=observed.unit)
+    _require_defined(regimes, question, start=start, earliest=earliest, unit=observed.unit)
     for name, first in observed.first.items():
         if not observed.anybody(name, start):
             raise EstimandError(
@@ -271,7 +264,7 @@ def require_curves(
     return window
 
 
-def _require_reference(
+def _require_defined(
     regimes: tuple[Regime, ...],
     question: Question,
     *,
@@ -279,28 +272,7 @@ def _require_reference(
     earliest: Mapping[str, float],
     unit: str,
 ) -> None:
-    """Refuse regimes that begin in a named reference before anybody can be in it."""
-    reference = question.reference
-    if reference is None or start >= earliest[reference] * (1 - 1e-9):
-        return
-    for regime in regimes:
-        if not any(time <= start for _, time in effects_begin(regime, question)):
-            raise EstimandError(
-                f"'{regime.label}' is not defined here: until a phase is named it is the reference "
-                f"{reference}, and nobody eligible is in it before {earliest[reference]:g} {unit}. "
-                "Take a landmark there, or name the state at the landmark with WithPhases."
-            )
-
-
-def require_defined(
-    regimes: tuple[Regime, ...],
-    *,
-    landmark: float,
-    earliest: Mapping[str, float],
-    exposed: str,
-    unit: str,
-) -> None:
-    """Refuse regimes that nobody can follow."""
+    """Refuse regimes that nobody can follow from a landmark on."""
     if not regimes:
         raise EstimandError("Name at least one regime, such as Never() or From(6.0).")
     states = list(earliest)
@@ -310,14 +282,14 @@ def require_defined(
                 f"{regime!r} is no regime; expected Never(), From(time) or "
                 "WithPhases({phase: time})."
             )
-        changes = regime.changes(exposed)
-        for phase, start in changes:
+        changes = regime.changes(question.exposed)
+        for phase, time in changes:
             if phase not in earliest:
                 raise EstimandError(
                     f"'{regime.label}': no eligible patient is ever in '{phase}'. "
                     f"{nearest(phase, states)}"
                 )
-            if max(start, landmark) < earliest[phase] * (1 - 1e-9):
+            if max(time, start) < earliest[phase] * (1 - 1e-9):
                 raise EstimandError(
                     f"'{regime.label}' is not defined here: {phase} is a state that a patient "
                     f"must live to enter, and nobody eligible is in it before "
@@ -330,3 +302,13 @@ def require_defined(
     labels = [regime.label for regime in regimes]
     if len(set(labels)) != len(labels):
         raise EstimandError(f"The same regime stands twice: {', '.join(labels)}.")
+    reference = question.reference
+    if reference is None or start >= earliest[reference] * (1 - 1e-9):
+        return
+    for regime in regimes:
+        if not any(time <= start for _, time in effects_begin(regime, question)):
+            raise EstimandError(
+                f"'{regime.label}' is not defined here: until a phase is named it is the reference "
+                f"{reference}, and nobody eligible is in it before {earliest[reference]:g} {unit}. "
+                "Take a landmark there, or name the state at the landmark with WithPhases."
+            )

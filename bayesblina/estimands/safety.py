@@ -150,14 +150,13 @@ def paired_incidence(
     rows = present[:, first] & present[:, second]
     if not rows.any():
         raise EstimandError(f"Nobody was in both '{phase}' and '{against}'.")
-    one, two = affected[rows, first], affected[rows, second]
-    of_cell = {
-        "both": one & two,
-        "only_first": one & ~two,
-        "only_second": ~one & two,
-        "neither": ~one & ~two,
+    in_first, in_second = affected[rows, first], affected[rows, second]
+    cells = {
+        "both": int((in_first & in_second).sum()),
+        "only_first": int((in_first & ~in_second).sum()),
+        "only_second": int((~in_first & in_second).sum()),
+        "neither": int((~in_first & ~in_second).sum()),
     }
-    cells = {name: int(patients.sum()) for name, patients in of_cell.items()}
     share = np.random.default_rng(seed).dirichlet(
         np.array(list(cells.values())) + 0.25, size=(CHAINS, draws)
     )
@@ -272,9 +271,9 @@ def phase_contrast(
         if name not in known:
             raise EstimandError(f"No phase '{name}'. {nearest(str(name), known)}")
     rate = rates["event_rate"].reset_coords(drop=True)
-    one, two = (rate.sel(phase=name, drop=True) for name in (phase, against))
+    first, second = (rate.sel(phase=name, drop=True) for name in (phase, against))
     return xr.Dataset(
-        {f"event_rate_{kind}": one - two if kind == "difference" else one / two},
+        {f"event_rate_{kind}": first - second if kind == "difference" else first / second},
         attrs={**rates.attrs, "phase": phase, "against": against},
     )
 
@@ -421,9 +420,8 @@ def sample_rates(
 
 def assess_rates(draws: xr.DataTree) -> Convergence:
     """Hold rates, means and spreads against the convergence gate; no coordinates of the sampler."""
-    posterior = draws["posterior"].to_dataset()
-    kept = ["event_rate", "phase_mean", "term_sd", "deviation_sd"]
-    parts = {"/posterior": posterior[kept], "/sample_stats": draws["sample_stats"].to_dataset()}
+    kept = draws["posterior"].to_dataset()[["event_rate", "phase_mean", "term_sd", "deviation_sd"]]
+    parts = {"/posterior": kept, "/sample_stats": draws["sample_stats"].to_dataset()}
     return assess_convergence(xr.DataTree.from_dict(parts))
 
 
@@ -457,8 +455,7 @@ def _rows(events: AdverseEvents, among: str | None) -> Bools:
 
 def _affected(events: AdverseEvents, among: str | None) -> tuple[Bools, Bools]:
     """Who was in each phase, and who had an event in it; shape (patient, phase)."""
-    rows = _rows(events, among)
-    present = (events.person_time > 0) & rows[:, None]
+    present = (events.person_time > 0) & _rows(events, among)[:, None]
     return present, present & (events.counts > 0)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from scipy.special import expit
@@ -57,37 +57,37 @@ def differences(fit: Fit) -> tuple[Difference, ...]:
 
     By endpoint, part, source and name; none where all patients share everything.
     """
-    return tuple(_each(fit))
-
-
-def _each(fit: Fit) -> Iterator[Difference]:
-    design, posterior, kind = fit.design, fit.posterior, fit.definition.borrowing
-    names: dict[Part, tuple[str, ...]] = {
-        "baseline": ("",),
-        "phases": design.effects,
-        "covariates": design.term_names,
+    design, kind = fit.design, fit.definition.borrowing
+    # Dimensions and names of what differs, by part.
+    named: dict[Part, tuple[tuple[str, ...], tuple[str, ...]]] = {
+        "baseline": ((), ("",)),
+        "phases": (("effect",), design.effects),
+        "covariates": (("term",), design.term_names),
     }
-    dims: dict[Part, tuple[str, ...]] = {"phases": ("effect",), "covariates": ("term",)}
-    for endpoint in fit.person_time.endpoints:
-        one = posterior.sel(endpoint=endpoint)
-        for part in source_parts(fit.definition, fit.person_time, design):
-            if part == "shape":
-                continue
-            values = flat_draws(one, DIFFERENCES[part], "source", *dims.get(part, ()))
-            values = values.reshape(*values.shape[:2], -1)
-            mixture = kind.prior_of(part) if isinstance(kind, RobustMixture) else None
-            for place, source in enumerate(design.sources):
-                for index, name in enumerate(names[part]):
-                    log_ratio = values[:, place, index]
-                    yield Difference(
-                        endpoint=endpoint,
-                        source=source,
-                        part=part,
-                        name=name,
-                        log_ratio=log_ratio,
-                        apart=None if mixture is None else probability_apart(mixture, log_ratio),
-                        prior_apart=np.nan if mixture is None else 1.0 - mixture.probability,
-                    )
+    parts = [
+        part for part in source_parts(fit.definition, fit.person_time, design) if part in named
+    ]
+    estimated = []
+    for endpoint, part in product(fit.person_time.endpoints, parts):
+        dims, names = named[part]
+        posterior = fit.posterior.sel(endpoint=endpoint)
+        values = flat_draws(posterior, DIFFERENCES[part], "source", *dims)
+        values = values.reshape(*values.shape[:2], -1)
+        mixture = kind.prior_of(part) if isinstance(kind, RobustMixture) else None
+        for (row, source), (column, name) in product(enumerate(design.sources), enumerate(names)):
+            log_ratio = values[:, row, column]
+            estimated.append(
+                Difference(
+                    endpoint=endpoint,
+                    source=source,
+                    part=part,
+                    name=name,
+                    log_ratio=log_ratio,
+                    apart=None if mixture is None else probability_apart(mixture, log_ratio),
+                    prior_apart=np.nan if mixture is None else 1.0 - mixture.probability,
+                )
+            )
+    return tuple(estimated)
 
 
 def probability_apart(mixture: Mixture, effect: Floats) -> Floats:

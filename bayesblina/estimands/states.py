@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import EstimandError
 from bayesblina.core.occupancy import StateCourse, follow, probabilities, step
 from bayesblina.estimands.draws import blocks
+from bayesblina.estimands.paths import when_fallen
 from bayesblina.estimands.populations import Group
 from bayesblina.hazards.likelihood import log_hazard
 from bayesblina.hazards.parts import SiteFrailty
@@ -18,7 +20,6 @@ from bayesblina.inference.fitting import Fit
 
 # Numbers held at once by course, over draws, patients and pieces.
 BLOCK = 2_000_000
-BISECTIONS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,12 +95,13 @@ class RegimeCourses:
         """Number of draws."""
         return int(self.hazards[0].shape[0])
 
-    def knots(self, times: Floats) -> Floats:
-        """Cut points, changes of treatment and times, from the landmark on."""
+    def knots(self, times: Floats) -> tuple[Floats, Ints]:
+        """Cut points, changes of treatment and times, from the landmark on; and which are times."""
         route = self.route
         inner = [*self.cuts, *(time for time, _ in route.changes), *times]
         points = [point for point in inner if point > route.start]
-        return np.unique(np.array([route.start, *points, max(route.end, *times, route.start)]))
+        knots = np.unique(np.array([route.start, *points, max(route.end, *times, route.start)]))
+        return knots, np.searchsorted(knots, times)
 
     def states(self) -> Ints:
         """Treatment state of each epoch."""
@@ -123,10 +125,9 @@ class RegimeCourses:
             for shared, relative in zip(self.hazards[:2], self.relative[:2], strict=True)
         ]
         shared, relative = self.hazards[2][rows], self.relative[2][rows]
-        # (draws, class, piece, epoch)
-        after = shared[:, :, interval][:, :, :, states]
-        after = np.moveaxis(after, 3, 2)[:, self.class_of] * relative[:, :, None, None]
-        return remission[0], remission[1], after, epoch
+        # From (draws, class, piece, epoch).
+        after = np.moveaxis(shared[:, :, interval][:, :, :, states], 3, 2)[:, self.class_of]
+        return remission[0], remission[1], after * relative[:, :, None, None], epoch
 
     def blocks(self, pieces: int) -> Iterator[slice]:
         """Draws that are worked on together."""
@@ -155,6 +156,17 @@ class RegimeCourses:
             return np.asarray(np.einsum("dm...,m->d...", values, self.weight))
         return np.asarray(np.einsum("dm...,dm->d...", values, self.weight[rows]))
 
+    def average_at(
+        self, times: Floats, read: Callable[[StateCourse], tuple[Floats, ...]]
+    ) -> Floats:
+        """Average over members what is read off their courses, shape (draws, time, quantity)."""
+        knots, knot_of = self.knots(times)
+        averages = [
+            np.stack([self.average(values[..., knot_of], rows) for values in read(course)], axis=-1)
+            for rows, course in self.follow(knots)
+        ]
+        return np.concatenate(averages)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StateAverage:
@@ -166,23 +178,34 @@ class StateAverage:
     courses: RegimeCourses
     of_death: bool
 
+    def _event_free(self, remission: Floats, after_relapse: Floats) -> Floats:
+        """Of those without the event: in remission, and for death alive after a relapse too."""
+        return remission + after_relapse if self.of_death else remission
+
+    def _average_inside(self, begun: list[Floats], epoch: int, who: Ints, width: Floats) -> Floats:
+        """Average survival of some draws, each its own time after a piece has begun."""
+        stay, relapsed, fail, die, after = begun
+        widths = np.broadcast_to(width[:, None], stay.shape)
+        staying, later, _ = step(stay, relapsed, fail, die, after, widths, epoch)
+        return self.courses.average(self._event_free(staying, later.sum(axis=-1)), who)
+
     def survival(self, times: Floats) -> Floats:
         """Average survival at times, shape (draws, time)."""
-        knots = self.courses.knots(times)
-        knot_of = np.searchsorted(knots, times)
-        out = np.empty((self.courses.draws, times.size))
-        for rows, remission, relapsed in self.courses.alive(knots):
-            alive = remission + relapsed.sum(axis=-2) if self.of_death else remission
-            out[rows] = self.courses.average(alive[..., knot_of], rows)
-        return np.clip(out, 0.0, 1.0, out=out)
+        knots, knot_of = self.courses.knots(times)
+        averages = [
+            self.courses.average(
+                self._event_free(remission, relapsed.sum(axis=-2))[..., knot_of], rows
+            )
+            for rows, remission, relapsed in self.courses.alive(knots)
+        ]
+        return np.clip(np.concatenate(averages), 0.0, 1.0)
 
     def hazard(self, times: Floats) -> Floats:
         """Mean hazard of those still event-free at times, shape (draws, time)."""
         courses = self.courses
-        knots = courses.knots(times)
-        knot_of = np.searchsorted(knots, times)
+        knots, knot_of = courses.knots(times)
         piece = np.maximum(knot_of - 1, 0)
-        out = np.empty((courses.draws, times.size))
+        hazards = []
         for rows, remission, relapsed in courses.alive(knots):
             relapse, die, after, _ = courses.rates(knots, rows)
             alive = remission[..., knot_of]
@@ -193,19 +216,16 @@ class StateAverage:
                 alive = alive + later.sum(axis=-2)
             else:
                 leaving = leaving + alive * relapse[..., piece]
-            out[rows] = courses.average(leaving, rows) / courses.average(alive, rows)
-        return out
+            hazards.append(courses.average(leaving, rows) / courses.average(alive, rows))
+        return np.concatenate(hazards)
 
     def restricted_mean(self, horizon: float) -> Floats:
         """Integral of average survival to a horizon, shape (draws,)."""
-        knots = self.courses.knots(np.array([horizon]))
-        knot = int(np.searchsorted(knots, horizon))
-        out = np.empty(self.courses.draws)
-        for rows, course in self.courses.follow(knots):
-            time = course.time_in_remission
-            time = time + course.time_after_relapse if self.of_death else time
-            out[rows] = self.courses.average(time[..., knot], rows)
-        return out
+
+        def time(course: StateCourse) -> tuple[Floats]:
+            return (self._event_free(course.time_in_remission, course.time_after_relapse),)
+
+        return np.asarray(self.courses.average_at(np.array([horizon]), time)[:, 0, 0])
 
     def quantile(self, level: float, *, horizon: float) -> tuple[Floats, Bools]:
         """Find when average survival falls to a level, by draw.
@@ -218,37 +238,23 @@ class StateAverage:
         `reached`, shape (draws,): whether it is.
         """
         courses = self.courses
-        knots = courses.knots(np.array([horizon]))
+        knots, _ = courses.knots(np.array([horizon]))
         knots = knots[knots <= horizon]
         time = np.full(courses.draws, horizon)
         reached = np.zeros(courses.draws, dtype=bool)
         for rows, remission, relapsed in courses.alive(knots):
             relapse, die, after, epoch = courses.rates(knots, rows)
-            alive = remission + relapsed.sum(axis=-2) if self.of_death else remission
-            average = courses.average(alive, rows)
+            average = courses.average(self._event_free(remission, relapsed.sum(axis=-2)), rows)
             falls = average[:, -1] <= level
             piece = np.clip((average > level).sum(axis=1) - 1, 0, knots.size - 2)
-            times = np.full(falls.size, horizon)
-            for one in np.unique(piece[falls]):
-                here = np.flatnonzero(falls & (piece == one))
-                low = np.zeros(here.size)
-                high = np.full(here.size, knots[one + 1] - knots[one])
-                begun = relapsed[here][..., one]
-                for _ in range(BISECTIONS):
-                    middle = (low + high) / 2.0
-                    staying, later, _ = step(
-                        remission[here][..., one],
-                        begun,
-                        relapse[here][..., one],
-                        die[here][..., one],
-                        after[here][..., one],
-                        np.broadcast_to(middle[:, None], begun.shape[:-1]),
-                        int(epoch[one]),
-                    )
-                    left = staying + later.sum(axis=-1) if self.of_death else staying
-                    fallen = courses.average(left, rows.start + here) <= level
-                    high = np.where(fallen, middle, high)
-                    low = np.where(fallen, low, middle)
-                times[here] = knots[one] + high
-            time[rows], reached[rows] = times, falls
+            for index in np.unique(piece[falls]):
+                here = np.flatnonzero(falls & (piece == index))
+                begun = [
+                    part[here][..., index] for part in (remission, relapsed, relapse, die, after)
+                ]
+                who = rows.start + here
+                survival = partial(self._average_inside, begun, int(epoch[index]), who)
+                width = np.full(here.size, knots[index + 1] - knots[index])
+                time[who] = knots[index] + when_fallen(survival, level, np.zeros(here.size), width)
+            reached[rows] = falls
         return time, reached

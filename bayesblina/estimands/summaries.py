@@ -105,8 +105,10 @@ def summary(
         "upper": values.quantile(1.0 - tail, over).drop_vars("quantile"),
     }
     if name == "hazard_ratio":
-        for threshold in thresholds:
-            columns[f"probability_below_{threshold:g}"] = (values < threshold).mean(over)
+        columns |= {
+            f"probability_below_{threshold:g}": (values < threshold).mean(over)
+            for threshold in thresholds
+        }
     if reached is not None:
         del columns["mean"], columns["sd"]
         share = reached.mean(over)
@@ -211,9 +213,8 @@ def probabilities(
         share = holds.mean(("chain", "draw"))
         certain = (share == 0) | (share == 1)
         safe = holds.astype(float).where(~certain, _noise(values))
-        variance = share * (1 - share) / _each(ess_mean, safe)
-        error = (variance**0.5).where(~certain, 0.0)
-        columns = {"probability": share, "mcse": error}
+        error = (share * (1 - share) / _each(ess_mean, safe)) ** 0.5
+        columns = {"probability": share, "mcse": error.where(~certain, 0.0)}
         tables.append(_tabulate(columns).assign(statement=statement))
     table = pd.concat(tables, ignore_index=True)
     dims = [str(dim) for dim in values.dims if dim not in ("chain", "draw")]
@@ -253,10 +254,11 @@ def prior_table(prior: xr.Dataset, *, mass: float = 0.95) -> pd.DataFrame:
         last = times.size - 1
         # (draw, phase, time)
         survival = implied["survival"].transpose("draw", "phase", "time").values
-        for place in (last // 4, last // 2, last):
-            for index, phase in enumerate(phases):
-                words = f"survival at {float(times[place]):.3g}, {phase}"
-                quantities[words] = survival[:, index, place]
+        quantities |= {
+            f"survival at {float(times[at]):.3g}, {phase}": survival[:, index, at]
+            for at in (last // 4, last // 2, last)
+            for index, phase in enumerate(phases)
+        }
         gain = f"survival at {float(times[last]):.3g}, {' less '.join(phases[::-1])}"
         quantities[gain] = survival[:, 1, last] - survival[:, 0, last]
         bands = np.quantile(list(quantities.values()), [tail, 0.5, 1.0 - tail], axis=1)
@@ -321,5 +323,4 @@ def _tabulate(columns: dict[str, xr.DataArray]) -> pd.DataFrame:
         key: value.drop_vars([str(name) for name in value.coords if name not in value.dims])
         for key, value in columns.items()
     }
-    table = xr.Dataset(bare).to_dataframe().reset_index()
-    return table[[*map(str, first.dims), *columns]]
+    return xr.Dataset(bare).to_dataframe().reset_index()[[*map(str, first.dims), *columns]]

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesblina.checks.histories import Drawer
+from bayesblina.checks.replicates import Drawer
 from bayesblina.core import tables
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import SpecError

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import bayesblina as bb
-from bayesblina.checks.cure import cure_identifiability
+from bayesblina.checks.posterior import cure_identifiability
 from bayesblina.core.errors import EstimandError
 from bayesblina.inference.fitting import Fit
 from bayesblina.patients.cohort import Cohort

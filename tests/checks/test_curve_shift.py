@@ -8,8 +8,13 @@ import pytest
 import xarray as xr
 
 import bayesblina as bb
-from bayesblina.checks.curves import curve_shift, free_model
-from bayesblina.checks.refit import compare_with_refit, more_cuts, with_refit
+from bayesblina.checks.refit import (
+    compare_with_refit,
+    curve_shift,
+    free_model,
+    more_cuts,
+    with_refit,
+)
 from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.regimes import Regime
 from bayesblina.inference.baseline_gate import not_compared

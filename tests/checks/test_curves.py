@@ -8,8 +8,8 @@ import pytest
 import xarray as xr
 
 import bayesblina as bb
-from bayesblina.checks import curves
-from bayesblina.checks.curves import curve_shift, free_model
+from bayesblina.checks import refit
+from bayesblina.checks.refit import curve_shift, free_model
 from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.regimes import Regime
 from bayesblina.hazards.parts import Independent, PatientFrailty
@@ -105,8 +105,8 @@ class Second:
 @pytest.fixture
 def second(monkeypatch: pytest.MonkeyPatch) -> Second:
     found = Second()
-    monkeypatch.setattr(curves, "fit_person_time", found.fit)
-    monkeypatch.setattr(curves, "survival", found.survival)
+    monkeypatch.setattr(refit, "fit_person_time", found.fit)
+    monkeypatch.setattr(refit, "survival", found.survival)
     return found
 
 

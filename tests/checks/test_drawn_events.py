@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 
 import bayesblina as bb
-from bayesblina.checks import histories
-from bayesblina.checks.histories import Drawer, PotentialTime, draw_courses, first_event, flow_of
+from bayesblina.checks import replicates
+from bayesblina.checks.replicates import Drawer, PotentialTime, draw_courses, first_event, flow_of
 from bayesblina.core.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
 from bayesblina.hazards.likelihood import LogHazard
 from bayesblina.person_time.cells import PersonTime
@@ -241,7 +241,7 @@ def test_what_is_drawn_from(
         asked.append((truth, design))
         return f"hazard of {endpoint}"
 
-    monkeypatch.setattr(histories, "log_hazard", log_hazard)
+    monkeypatch.setattr(replicates, "log_hazard", log_hazard)
     person_time, built, truth = person_time_of(courses=courses), SimpleNamespace(design="d"), "t"
     found = Drawer.of(bb.load_model(model), person_time, built, truth)  # type: ignore[arg-type]
     assert found.person_time is person_time

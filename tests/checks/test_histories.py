@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import bayesblina as bb
-from bayesblina.checks.histories import Drawer, PotentialTime, draw_courses, flow_of
+from bayesblina.checks.replicates import Drawer, PotentialTime, draw_courses, flow_of
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.build import build_model, draw_prior

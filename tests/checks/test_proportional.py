@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import bayesblina as bb
-from bayesblina.checks.proportional import _of_endpoint, _varies, early_and_late
+from bayesblina.checks.weaknesses import _of_endpoint, _varies, early_and_late
 from tests.checks.unsampled import patients, read, said, unsampled
 from tests.paths import DATA
 

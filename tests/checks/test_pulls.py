@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bayesblina as bb
-from bayesblina.checks.pulls import COLUMNS, pulls, told_pulls
+from bayesblina.checks.weaknesses import COLUMNS, pulls, told_pulls
 from tests.checks.unsampled import PRIMARY, patients, read, said, unsampled
 
 

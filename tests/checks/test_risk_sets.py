@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import bayesblina as bb
-from bayesblina.checks.risk_sets import risk_sets
+from bayesblina.checks.agreement import risk_sets
 from bayesblina.inference.fitting import Fit
 
 

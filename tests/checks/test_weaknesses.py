@@ -10,7 +10,7 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.checks.weaknesses import weaknesses
-from bayesblina.estimands.support import supported
+from bayesblina.estimands.draws import supported
 from tests.checks.unsampled import PRIMARY, patients, read, said, unsampled
 
 

@@ -8,8 +8,7 @@ import pytest
 import xarray as xr
 
 import bayesblina as bb
-from bayesblina.checks.pulls import COLUMNS
-from bayesblina.checks.weaknesses import unreliable, weaknesses
+from bayesblina.checks.weaknesses import COLUMNS, unreliable, weaknesses
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.inference.fitting import Fit
 from tests.estimands.written_fits import written_fit

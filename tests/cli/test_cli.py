@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import bayesblina as bb
 from bayesblina import cli
-from bayesblina.checks.pulls import pulls
+from bayesblina.checks.weaknesses import pulls
 from bayesblina.hazards.definition import model_names
 from bayesblina.inference import storage
 from bayesblina.output.report.computation import OFF_DRAWS

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 import bayesblina as bb
+from bayesblina.classical.comparison import COX
 from bayesblina.classical.ladder import MANTEL_BYAR
-from bayesblina.classical.regressions import COX
 from bayesblina.core.masking import Masked, mask, mask_account
 from bayesblina.core.masking.tables import mask_flow, mask_ladder, mask_loo
 from bayesblina.core.tables.numbers import BAYESIAN, COMPANION, OWN

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from bayesblina.estimands.companions import beside, without_baseline
+from bayesblina.estimands.ratios import beside, without_baseline
 from bayesblina.inference.fitting import Fit
 
 NAMES = ["os", "rfs"]

@@ -10,7 +10,7 @@ from scipy.special import expit
 
 import bayesblina as bb
 from bayesblina.core.errors import EstimandError
-from bayesblina.estimands.cures import cured_fraction
+from bayesblina.estimands.occupancies import cured_fraction
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.inference.fitting import Fit
 from tests.estimands.written_fits import written_fit

@@ -212,7 +212,7 @@ def test_the_companions_ratio_is_asked_in_the_same_way(monkeypatch: pytest.Monke
 
     def ratio(fit: Any, exposed: Any, reference: Any, *, over: str, by: str | None) -> Any:
         asked.append((fit, exposed, reference, over, by))
-        return SimpleNamespace(log_ratio=len(asked))
+        return SimpleNamespace(values=len(asked))
 
     monkeypatch.setattr(ratios, "require_kind", lambda *_: None)
     monkeypatch.setattr(ratios, "without_baseline", lambda fit: None if fit == "alone" else "bare")

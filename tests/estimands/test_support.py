@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 import bayesblina as bb
+from bayesblina.estimands.draws import stretches, supported, with_support
 from bayesblina.estimands.regimes import Regime
-from bayesblina.estimands.support import stretches, supported, with_support
 
 STATES = ("before early", "early", "late", "transplant")
 

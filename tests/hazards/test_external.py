@@ -12,8 +12,7 @@ import xarray as xr
 from scipy.stats import norm
 
 import bayesblina as bb
-from bayesblina.checks.proportional import early_and_late
-from bayesblina.checks.weaknesses import weaknesses
+from bayesblina.checks.weaknesses import early_and_late, weaknesses
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.hazards.build import build_model

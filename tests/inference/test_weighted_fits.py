@@ -19,9 +19,9 @@ from scipy.special import logsumexp
 
 import bayesblina as bb
 from bayesblina.checks import weaknesses
+from bayesblina.checks.agreement import risk_sets
 from bayesblina.checks.pointwise import efficiencies, leave_one_out_total
 from bayesblina.checks.replicates import _overlapping
-from bayesblina.checks.risk_sets import risk_sets
 from bayesblina.core.errors import DataError, EstimandError, SpecError
 from bayesblina.hazards.likelihood import patient_log_likelihood
 from bayesblina.inference import model_data

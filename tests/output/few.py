@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 import bayesblina as bb
+from bayesblina.classical.comparison import COX
 from bayesblina.classical.ladder import MANTEL_BYAR
-from bayesblina.classical.regressions import COX
 from bayesblina.patients.cohort import Cohort
 from tests.core.attacks import information, recovered
 

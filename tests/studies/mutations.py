@@ -76,15 +76,15 @@ RISKS = (
 COMPILED = {"core.episodes", "person_time.passes"}
 TESTS: dict[str, tuple[str, ...]] = {
     "inference.baseline_gate": ("tests/inference/test_baseline_gate.py",),
-    "checks.cure": ("tests/checks/test_cure.py",),
-    "checks.curves": ("tests/checks/test_curves.py", "tests/checks/test_curve_shift.py"),
-    "checks.histories": ("tests/checks/test_drawn_events.py", "tests/checks/test_histories.py"),
-    "checks.posterior": ("tests/checks/test_posterior.py", *CHECKS),
-    "checks.proportional": ("tests/checks/test_proportional.py", *CHECKS),
-    "checks.pulls": ("tests/checks/test_pulls.py", *CHECKS),
-    "checks.refit": ("tests/checks/test_refit.py", "tests/checks/test_curve_shift.py"),
+    "checks.posterior": ("tests/checks/test_posterior.py", "tests/checks/test_cure.py", *CHECKS),
+    "checks.refit": (
+        "tests/checks/test_refit.py tests/checks/test_curves.py",
+        "tests/checks/test_curve_shift.py",
+    ),
+    "checks.replicates": ("tests/checks/test_drawn_events.py", "tests/checks/test_histories.py"),
     "checks.weaknesses": (
-        "tests/checks/test_weaknesses_told.py",
+        "tests/checks/test_weaknesses_told.py tests/checks/test_pulls.py "
+        "tests/checks/test_proportional.py",
         "tests/checks/test_weaknesses.py",
     ),
     "classical": RISKS,
@@ -92,25 +92,21 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/inference/test_convergence.py tests/person_time/test_pointed.py",
         "tests/inference/test_mixing.py tests/inference/test_sampler_settings.py",
     ),
-    "estimands.companions": (
-        "tests/estimands/test_companions.py",
-        "tests/inference/test_baseline_gate.py",
-    ),
     "estimands.averages": (*ESTIMANDS, *COURSES),
     "estimands.comparisons": ("tests/estimands/test_comparisons.py", *ESTIMANDS),
-    "estimands.cures": ("tests/estimands/test_cures.py",),
     "estimands.curves": ("tests/estimands/test_curves.py", *ESTIMANDS, *COURSES),
-    "estimands.occupancies": COURSES,
+    "estimands.draws": ("tests/estimands/test_support.py", *CHECKS),
+    "estimands.occupancies": ("tests/estimands/test_cures.py", *COURSES),
     "estimands.paths": (*ESTIMANDS, *COURSES),
     "estimands.populations": ESTIMANDS,
     "estimands.ratios": (
-        "tests/estimands/test_ratios.py tests/estimands/test_support.py",
+        "tests/estimands/test_ratios.py tests/estimands/test_support.py "
+        "tests/estimands/test_companions.py",
         *ESTIMANDS,
         *COURSES,
     ),
     "estimands.sources": ("tests/estimands/test_sources.py",),
     "estimands.states": COURSES,
-    "estimands.support": ("tests/estimands/test_support.py", *CHECKS),
     "person_time.cells.each": SCANS,
     "person_time.cells.assembling": CELLS,
     "person_time.cells.front": CELLS,

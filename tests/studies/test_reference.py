@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 import bayesblina as bb
-from bayesblina.checks.histories import first_event, flow_of
+from bayesblina.checks.replicates import first_event, flow_of
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.build import BuiltModel, build_model, draw_prior
 from bayesblina.hazards.definition import model_names, parse_model

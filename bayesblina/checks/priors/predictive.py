@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from bayesblina.checks.risk_sets import weighted_time
+from bayesblina.checks.agreement import weighted_time
+from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import EstimandError, SpecError, require_kind, require_seed
 from bayesblina.estimands.draws import blocks

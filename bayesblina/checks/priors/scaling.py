@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,7 +89,7 @@ def power_scaling(
     ['covariates', 'likelihood', 'phases']
     """
     require_kind(fit, Fit, "fit")
-    if not alphas or not all(0 < alpha < math.inf for alpha in alphas):
+    if not alphas or not all(0 < alpha < np.inf for alpha in alphas):
         raise SpecError(f"alphas must be powers greater than 0, got {list(alphas)!r}.")
     name, values = _quantity(fit, estimate)
     components = {**_log_priors(fit), LIKELIHOOD: _log_likelihood(fit)}
@@ -103,11 +102,11 @@ def power_scaling(
     scale = np.exp if name == "hazard_ratio" else np.asarray
     rows = []
     dims = [str(dim) for dim in values.dims if dim not in ("chain", "draw")]
-    for place in np.ndindex(*(values.sizes[dim] for dim in dims)):
-        at = dict(zip(dims, place, strict=True))
-        one = values.isel(at)
-        draws = one.transpose("chain", "draw").values.ravel()
-        labels = {dim: one[dim].values[()] for dim in dims if dim in one.coords}
+    for indexes in np.ndindex(*(values.sizes[dim] for dim in dims)):
+        at = dict(zip(dims, indexes, strict=True))
+        quantity = values.isel(at)
+        draws = quantity.transpose("chain", "draw").values.ravel()
+        labels = {dim: quantity[dim].values[()] for dim in dims if dim in quantity.coords}
         follows = {component: float(index.isel(at)) for component, index in indices.items()}
         for (component, alpha), (weights, pareto_k) in weighted.items():
             lower, upper = weighted_quantiles(draws, weights, (0.025, 0.975))
@@ -199,16 +198,19 @@ def power_scaling_draws(fit: Fit, estimate: xr.Dataset | None = None) -> xr.Data
             "/log_likelihood": _log_likelihood(fit).to_dataset(name="survival"),
         }
     )
-    tree.attrs |= {"synthetic": int(fit.person_time.synthetic), "converged": int(fit.converged)}
-    tree.attrs |= dict.fromkeys((name for name in fit.failed if name != "converged"), "failed")
+    tree.attrs |= {
+        "synthetic": int(fit.person_time.synthetic),
+        "converged": int(fit.converged),
+        **{gate: "failed" for gate in fit.failed if gate != "converged"},
+    }
     return tree
 
 
 def _reading(follows: dict[str, float], component: str) -> str:
-    moved, strong = follows[component] >= SENSITIVE, follows[LIKELIHOOD] >= SENSITIVE
+    strong = follows[LIKELIHOOD] >= SENSITIVE
     if component == LIKELIHOOD:
         return "" if strong else "weak likelihood"
-    if not moved:
+    if follows[component] < SENSITIVE:
         return ""
     return "prior-data conflict" if strong else "strong prior or weak likelihood"
 
@@ -217,15 +219,14 @@ def _quantity(fit: Fit, estimate: xr.Dataset | None) -> tuple[str, xr.DataArray]
     """Take the quantity looked at, hazard ratios by their logarithms."""
     ratios = hazard_ratio(fit) if estimate is None else estimate
     require_kind(ratios, xr.Dataset, "estimate")
-    names = [str(one) for one in ratios.data_vars]
+    names = [str(variable) for variable in ratios.data_vars]
     if len(names) != 1 or not {"chain", "draw"} <= set(ratios[names[0]].dims):
         raise SpecError(
             "estimate must be a Dataset of one variable over (chain, draw, ...), as the estimand "
             f"functions give; this one has {', '.join(names) or 'none'}."
         )
-    (name,) = names
-    values = ratios[name]
-    return name, xr.apply_ufunc(np.log, values) if name == "hazard_ratio" else values
+    values = ratios[names[0]]
+    return names[0], xr.apply_ufunc(np.log, values) if names == ["hazard_ratio"] else values
 
 
 def _log_likelihood(fit: Fit) -> xr.DataArray:
@@ -268,7 +269,7 @@ def reweighted(log_weights: xr.DataArray) -> tuple[Floats, float]:
     if effective > (1.0 - ALMOST) * raw.size:
         return raw, 0.0
     if effective < FEWEST:
-        return raw, math.inf
+        return raw, np.inf
     smooth, shape = smooth_tails(flat[None])
     return np.exp(smooth[0]), float(shape[0])
 

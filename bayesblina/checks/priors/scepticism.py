@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from numbers import Real
 
 import numpy as np
@@ -21,7 +22,7 @@ from bayesblina.checks.priors.scaling import (
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError, require_kind
 from bayesblina.core.escaping import html
-from bayesblina.estimands.direction import (
+from bayesblina.estimands.ratios import (
     GIVEN,
     OWN,
     Direction,
@@ -128,29 +129,27 @@ def sceptical_priors(
     if not intervals or not all(1 < end < math.inf for end in intervals):
         raise SpecError(f"intervals must be upper ends greater than 1, got {list(intervals)!r}.")
     rows = []
-    for endpoint in fit.person_time.endpoints:
-        effect = _exposed_effect(fit, endpoint)
+    for endpoint, end in product(fit.person_time.endpoints, intervals):
+        effect, sd = _exposed_effect(fit, endpoint), math.log(end) / HALF
         values = effect.values.ravel()
-        for end in intervals:
-            sd = math.log(end) / HALF
-            weights, pareto_k = _resceptic(fit, effect, sd)
-            quantiles = weighted_quantiles(values, weights, (0.025, 0.5, 0.975))
-            lower, middle, upper = np.exp(quantiles).tolist()
-            below = float(weights[values < 0].sum())
-            rows.append(
-                {
-                    "endpoint": endpoint,
-                    "prior_lower": 1.0 / end,
-                    "prior_upper": float(end),
-                    "sd": sd,
-                    "median": middle,
-                    "lower": lower,
-                    "upper": upper,
-                    "probability_below_1": below,
-                    "mcse": float(np.sqrt((weights**2 * ((values < 0) - below) ** 2).sum())),
-                    "pareto_k": pareto_k,
-                }
-            )
+        weights, pareto_k = _resceptic(fit, effect, sd)
+        quantiles = weighted_quantiles(values, weights, (0.025, 0.5, 0.975))
+        lower, middle, upper = np.exp(quantiles).tolist()
+        below = float(weights[values < 0].sum())
+        rows.append(
+            {
+                "endpoint": endpoint,
+                "prior_lower": 1.0 / end,
+                "prior_upper": float(end),
+                "sd": sd,
+                "median": middle,
+                "lower": lower,
+                "upper": upper,
+                "probability_below_1": below,
+                "mcse": float(np.sqrt((weights**2 * ((values < 0) - below) ** 2).sum())),
+                "pareto_k": pareto_k,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -216,27 +215,21 @@ def most_sceptical_prior(
     effect = _exposed_effect(fit, endpoint)
     values = effect.values.ravel()
     prior = fit.definition.phases.prior
-    own: Direction = "lower" if float((values < 0).mean()) >= 0.5 else "higher"
-    concluded = direction or own
+    concluded = direction or ("lower" if float((values < 0).mean()) >= 0.5 else "higher")
     # A harm is a benefit in the mirror, where the logarithms have the other sign.
     mirror = 1.0 if concluded == "lower" else -1.0
     side = mirror * values < 0
-
-    def certain(sd: float) -> float:
-        return float(_resceptic(fit, effect, sd)[0][side].sum())
 
     def interval(sd: float) -> tuple[float, float]:
         return (math.exp(-HALF * sd), math.exp(HALF * sd))
 
     # Wider priors convince more, but for noise: the crossing is found on a fine grid.
     grid = np.geomspace(NARROWEST * prior.sd, prior.sd, STEPS)
-    enough = np.array([certain(sd) for sd in grid]) >= probability
+    certain = np.array([_resceptic(fit, effect, sd)[0][side].sum() for sd in grid])
     # The one after the last that does not convince.
-    first = int(np.flatnonzero(~enough).max(initial=-1)) + 1
-    convincing = first < grid.size
-    sd = float(grid[first]) if convincing else float(grid[-1])
-    _, pareto_k = _resceptic(fit, effect, sd)
-    sd = sd if convincing else float("nan")
+    first = int(np.flatnonzero(certain < probability).max(initial=-1)) + 1
+    _, pareto_k = _resceptic(fit, effect, float(grid[min(first, STEPS - 1)]))
+    sd = float(grid[first]) if first < STEPS else float("nan")
     normal = _normal_limit(mirror * values, mirror * prior.mean, prior.sd, probability)
     return Scepticism(
         endpoint=endpoint,

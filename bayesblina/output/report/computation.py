@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bayesblina.checks.curves import curve_shift
 from bayesblina.checks.pointwise import leave_one_out_total
 from bayesblina.checks.posterior import Checks, check
 from bayesblina.checks.priors.predictive import prior_predictive
 from bayesblina.checks.priors.scaling import power_scaling
-from bayesblina.checks.pulls import COLUMNS as PULLS
-from bayesblina.checks.pulls import pulls
+from bayesblina.checks.refit import curve_shift
 from bayesblina.checks.replicates import replicated_simon_makuch
-from bayesblina.classical.comparison import Comparison
+from bayesblina.checks.weaknesses import COLUMNS as PULLS
+from bayesblina.checks.weaknesses import pulls
+from bayesblina.classical.comparison import Comparison, mantel_byar_of
 from bayesblina.classical.curves import numbers_at_risk_of, simon_makuch_of
 from bayesblina.classical.ladder import ladder_of
-from bayesblina.classical.rank_tests import mantel_byar_of
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import BayesblinaError, DataError, EstimandError
 from bayesblina.core.tables.numbers import BASELINE, EVENT_TIMES

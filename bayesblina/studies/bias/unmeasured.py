@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from bayesblina.core.arrays import Floats, require_numbers
-from bayesblina.core.errors import SpecError, require_kind
-from bayesblina.estimands.direction import GIVEN, OWN, Direction, require_direction
-from bayesblina.estimands.ratios import hazard_ratio
+from bayesblina.core.arguments import require_kind, require_numbers
+from bayesblina.core.arrays import Floats
+from bayesblina.core.errors import SpecError
+from bayesblina.estimands.ratios import GIVEN, OWN, Direction, hazard_ratio, require_direction
 from bayesblina.inference.fitting import Fit
 from bayesblina.studies.bias.uncertain import Uncertain, without_bias
 

@@ -14,8 +14,7 @@ import numpy as np
 
 from bayesblina.core.errors import SpecError, StorageError, require_kind
 from bayesblina.core.files import reason_of, write_bytes
-from bayesblina.estimands.direction import Direction, require_direction
-from bayesblina.estimands.ratios import hazard_ratio
+from bayesblina.estimands.ratios import Direction, hazard_ratio, require_direction
 from bayesblina.estimands.summaries import summary
 from bayesblina.inference.convergence import SamplerSettings, sampler_settings
 from bayesblina.inference.fitting import LIBRARIES, Fit, fit_person_time

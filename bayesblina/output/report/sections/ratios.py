@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesblina.classical.regressions import ADJUSTED
+from bayesblina.classical.comparison import ADJUSTED
 from bayesblina.core.masking import MASK
 from bayesblina.core.tables.numbers import BASELINE, BAYESIAN, CONVERGED, failed
 from bayesblina.output.report import figures

@@ -218,11 +218,11 @@ def design(
     with reported(context, debug=debug, quiet=quiet, as_json=as_json, left=left) as manner:
         from bayesblina.core.csv_files import to_csv
         from bayesblina.core.files import write_text
-        from bayesblina.studies.design_file import read_design
         from bayesblina.studies.planning.characteristics import (
             operating_characteristics,
             sample_size,
         )
+        from bayesblina.studies.study_file import read_design
         from bayesblina.studies.what_if import design_grid
 
         with manner.stage("read"):

@@ -217,7 +217,7 @@ def design(
     with reported(context, debug=debug, quiet=quiet, as_json=as_json, left=left) as manner:
         import pandas as pd
 
-        from bayesblina.studies.design_file import read_design
+        from bayesblina.studies.study_file import read_design
         from bayesblina.studies.what_if import design_grid
 
         with manner.stage("read"):

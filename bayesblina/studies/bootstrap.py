@@ -80,16 +80,15 @@ def bayesian_bootstrap(
         raise SpecError(f"replicates must be at least 2, got {replicates!r}.")
     built = build_model(fit.definition, fit.person_time)
     people = fit.person_time.people
-    ids = people["person" if "person" in people else "patient"].values
-    persons, of = np.unique(ids, return_inverse=True)
+    ids = people["person" if "person" in people else "patient"]
+    persons, of = np.unique(ids.values, return_inverse=True)
     generator = np.random.default_rng(seed)
     means = []
     for index in range(replicates):
         weights = generator.dirichlet(np.ones(persons.size)) * persons.size
         with_weights(built, fit.person_time, weights[of])
         draws, _ = sample(built, seed=int(generator.integers(2**31)), settings=settings)
-        ratio = draws["posterior"].to_dataset()["log_hazard_ratio"]
-        means.append(ratio.mean(("chain", "draw")))
+        means.append(draws["posterior"].to_dataset()["log_hazard_ratio"].mean(("chain", "draw")))
         if progress is not None:
             progress(index + 1, replicates)
     log_ratio = xr.concat(means, dim="replicate")

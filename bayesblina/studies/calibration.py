@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from bayesblina.checks.replicates import Drawer
 from bayesblina.core import tables
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import SpecError
+from bayesblina.core.files import write_text
 from bayesblina.core.tables.numbers import probability
 from bayesblina.hazards.build import BuiltModel, build_model, draw_prior, with_tables
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
@@ -139,8 +141,7 @@ def calibrate(
             "calibrate it from its prior."
         )
     built = build_model(definition, person_time)
-    draw_truths = _posterior_truths if pilot else draw_prior
-    truth = draw_truths(built, seed=seed, draws=replications)
+    truth = (_posterior_truths if pilot else draw_prior)(built, seed=seed, draws=replications)
     known_events, known_time = (
         person_time.table[name].values.astype(np.float64) if pilot else 0.0
         for name in ("events", "person_time")
@@ -180,8 +181,7 @@ def _posterior_truths(built: BuiltModel, *, seed: int, draws: int) -> xr.Dataset
     each = -(-draws * APART // PILOT_CHAINS)
     settings = SamplerSettings(draws=each, tune=1000, chains=PILOT_CHAINS)
     tree, _ = sample(built, seed=seed, settings=settings)
-    total = each * PILOT_CHAINS
-    chosen = np.linspace(0, total - 1, draws).round().astype(np.int64)
+    chosen = np.linspace(0, each * PILOT_CHAINS - 1, draws).round().astype(np.int64)
     pooled = tree["posterior"].to_dataset().stack(all=("chain", "draw"))  # noqa: PD013 - of xarray
     apart = pooled.isel(all=chosen).drop_vars(["all", "chain", "draw"])
     return apart.rename(all="draw").expand_dims(chain=1).transpose("chain", "draw", ...)
@@ -210,24 +210,22 @@ def has_meaning(name: str) -> bool:
 def labels_of(name: str, values: xr.DataArray) -> list[str]:
     """Name the entries of a variable."""
     dims = [dim for dim in values.dims if dim not in ("chain", "draw")]
-    parts = [[str(label) for label in values[dim].values] for dim in dims]
-    index = pd.MultiIndex.from_product(parts)
-    return [f"{name}[{', '.join(labels)}]" for labels in index]
+    labels = product(*(map(str, values[dim].values) for dim in dims))
+    return [f"{name}[{', '.join(entry)}]" for entry in labels]
 
 
 def _tests(ranks: Ints, labels: Sequence[str], *, seed: int) -> pd.DataFrame:
     generator = np.random.default_rng([seed, 2])
-    count = ranks.shape[0]
     # Ranks are spread evenly over their step, so that they are uniform exactly.
     uniform = (ranks + generator.random(ranks.shape)) / (KEPT + 1)
-    reference = np.sort(least_probability(generator.random((count, UNIFORM_DRAWS))))
-    observed = least_probability(uniform)
-    below = np.searchsorted(reference, observed, side="right")
-    table = pd.DataFrame({"parameter": labels, "p_value": (below + 1) / (UNIFORM_DRAWS + 1)})
-    for mass in MASSES:
-        inside = np.abs(uniform - 0.5) <= mass / 2.0
-        table[f"coverage_{mass * 100:g}"] = inside.mean(axis=0)
-    return table
+    reference = np.sort(least_probability(generator.random((len(ranks), UNIFORM_DRAWS))))
+    below = np.searchsorted(reference, least_probability(uniform), side="right")
+    coverage = {
+        f"coverage_{mass * 100:g}": (np.abs(uniform - 0.5) <= mass / 2.0).mean(axis=0)
+        for mass in MASSES
+    }
+    p_value = (below + 1) / (UNIFORM_DRAWS + 1)
+    return pd.DataFrame({"parameter": labels, "p_value": p_value, **coverage})
 
 
 def least_probability(uniform: Floats) -> Floats:
@@ -240,13 +238,10 @@ def least_probability(uniform: Floats) -> Floats:
     from scipy.stats import binom
 
     count = uniform.shape[0]
-    points = np.arange(1, count) / count
+    points, successes = np.arange(1, count) / count, np.arange(count + 1)[:, None]
     below = np.stack([np.searchsorted(np.sort(column), points, "right") for column in uniform.T])
-    successes = np.arange(count + 1)
-    lower = binom.cdf(successes[:, None], count, points)
-    upper = binom.sf(successes[:, None] - 1, count, points)
-    both = np.minimum(lower, upper)
-    return np.asarray(both[below, np.arange(points.size)].min(axis=1))
+    tails = np.minimum(binom.cdf(successes, count, points), binom.sf(successes - 1, count, points))
+    return np.asarray(tails[below, np.arange(points.size)].min(axis=1))
 
 
 def synthetic_setting(name: str, *, seed: int = 1) -> tuple[ModelDefinition, PersonTime]:
@@ -254,8 +249,8 @@ def synthetic_setting(name: str, *, seed: int = 1) -> tuple[ModelDefinition, Per
 
     The model comes with covariates named where it needs them.
     """
-    definition = load_model(name)
-    definition = definition.with_covariates(**{role: ROLES[role] for role in definition.roles})
+    plain = load_model(name)
+    definition = plain.with_covariates(**{role: ROLES[role] for role in plain.roles})
     cohort, _ = blinatumomab_cohort(seed=seed)
     return definition, person_time_for(definition, cohort, question_for(definition))
 
@@ -266,28 +261,26 @@ def question_for(definition: ModelDefinition) -> Question:
     About overall and relapse-free survival; about the first alone where patients have one effect on
     all endpoints, since relapse-free survival contains its events.
     """
-    if isinstance(definition.groups, PatientFrailty):
-        return replace(QUESTION, endpoints=("os",))
-    return QUESTION
+    shared = isinstance(definition.groups, PatientFrailty)
+    return replace(QUESTION, endpoints=("os",)) if shared else QUESTION
 
 
 def report(
     name: str, outcome: Calibration, *, pilot: bool = False, command: str, seconds: float
 ) -> str:
     """Word a calibration as a page."""
-    count = outcome.ranks.sizes["replication"]
     versions = ", ".join(f"{library} {version(library)}" for library in LIBRARIES)
-    verdict = "passed" if outcome.passed else "FAILED"
     lines = [
         f"# Calibration of `{name}`{' given a pilot' if pilot else ''}",
         "",
-        f"{count} replications, patients and phases of the synthetic study.",
+        f"{outcome.ranks.sizes['replication']} replications, patients and phases of the synthetic "
+        "study.",
         _truths(load_model(name), pilot=pilot),
         f"Made by `{command}` in {seconds:.0f} s with Python {platform.python_version()},",
         f"{versions}.",
         "",
-        f"**{verdict}**: smallest p-value times {len(outcome.table)} parameters "
-        f"{probability(outcome.p_value)}",
+        f"**{'passed' if outcome.passed else 'FAILED'}**: smallest p-value times "
+        f"{len(outcome.table)} parameters {probability(outcome.p_value)}",
         f"(must be above {1 - LEVEL:.2f}). Replications with divergences: {outcome.divergent}.",
         "",
         "The test is simultaneous over the ranks' whole distribution function. Coverage is that of",
@@ -311,9 +304,10 @@ def _truths(definition: ModelDefinition, *, pilot: bool) -> str:
             "Truths from the posterior of the model as it ships given the study's own events, each "
             "fit given these beside the events drawn."
         )
-    has = definition.priors
     stated = [
-        f"{key} {low:.2g} to {high:.2g}" for key, (low, high) in NARROWED.items() if key in has
+        f"{key} {low:.2g} to {high:.2g}"
+        for key, (low, high) in NARROWED.items()
+        if key in definition.priors
     ]
     return (
         f"Truths from the prior, and fits under it, of the model as it ships but for narrower "
@@ -323,8 +317,6 @@ def _truths(definition: ModelDefinition, *, pilot: bool) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a calibration from the command line."""
-    from bayesblina.core.files import write_text
-
     parser = argparse.ArgumentParser(prog="python -m bayesblina.studies.calibration")
     parser.add_argument("name", help="a shipped model")
     parser.add_argument("--replications", type=int, default=300)
@@ -365,14 +357,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stem = page_name(given.name, given.pilot)
         given.out.mkdir(parents=True, exist_ok=True)
         write_text(given.out / f"{stem}.md", page)
-        counts = {
-            str(label): np.bincount(column * 20 // (KEPT + 1), minlength=20).tolist()
-            for label, column in zip(
-                outcome.ranks["parameter"].values, outcome.ranks.values.T, strict=True
-            )
+        content = {
+            "model": given.name,
+            "command": command,
+            "passed": outcome.passed,
+            "ranks": {
+                str(label): np.bincount(column * 20 // (KEPT + 1), minlength=20).tolist()
+                for label, column in zip(
+                    outcome.ranks["parameter"].values, outcome.ranks.values.T, strict=True
+                )
+            },
         }
-        content = {"model": given.name, "command": command, "passed": outcome.passed}
-        write_text(given.out / f"{stem}.json", json.dumps(content | {"ranks": counts}) + "\n")
+        write_text(given.out / f"{stem}.json", json.dumps(content) + "\n")
     return 0 if outcome.passed else 1
 
 

@@ -150,8 +150,8 @@ def _quantities(fit: Fit) -> list[Quantity]:
     """Everything of current patients of which something may be borrowed."""
     names: dict[Part, Sequence[str]] = {
         "baseline": [""],
-        "phases": list(fit.design.effects),
-        "covariates": list(fit.design.term_names),
+        "phases": fit.design.effects,
+        "covariates": fit.design.term_names,
     }
     return [
         (endpoint, part, name)
@@ -180,25 +180,24 @@ def _alone(fit: Fit) -> tuple[Fit, bool]:
 
     Cuts, priors and standardised covariates are those of the fit.
     """
-    kind = fit.definition.borrowing
+    plain, kind = fit.definition, fit.definition.borrowing
     assert kind is not None
     # Without differences the graph knows no sources; external patients are taken out of its tables.
-    plain = fit.definition
     if not isinstance(kind, PowerPrior):
         plain = plain.model_copy(update={"borrowing": kind.model_copy(update={"covers": ()})})
-    person_time = fit.person_time
+    person_time, current = fit.person_time, fit.design.is_current
     built = build_model(plain, person_time)
-    current = fit.design.is_current
-    member = current[person_time.people["category"].values]
     with_tables(
         built,
         person_time.table["events"].values.astype(np.float64) * current,
         person_time.table["person_time"].values * current,
-        survived=survivors(person_time) * member,
+        survived=survivors(person_time) * current[person_time.people["category"].values],
     )
     given = fit.provenance.settings
-    longer = {"draws": max(given.draws, DRAWS), "tune": max(given.tune, TUNE), "chains": CHAINS}
-    tree, _ = sample(built, seed=fit.provenance.seed, settings=replace(given, **longer))
+    longer = replace(
+        given, draws=max(given.draws, DRAWS), tune=max(given.tune, TUNE), chains=CHAINS
+    )
+    tree, _ = sample(built, seed=fit.provenance.seed, settings=longer)
     return replace(fit, draws=tree), assess_convergence(tree).passed
 
 
@@ -214,12 +213,16 @@ def _gained(fit: Fit, alone: Fit) -> Mapping[Quantity, Mapping[str, float]]:
         (wide, wide_error), (narrow, narrow_error) = map(_variance, (single[quantity], draws))
         ratio = wide / narrow
         error = ratio * np.hypot(wide_error / wide, narrow_error / narrow)
-        row = {"current_events": count, "effective_events": count * (ratio - 1.0)}
-        row["effective_events_error"] = count * float(error)
+        gained[quantity] = NOTHING | {
+            "current_events": count,
+            "effective_events": count * (ratio - 1.0),
+            "effective_events_error": count * float(error),
+        }
         if quantity[1] != "baseline":
-            row["current"] = float(np.exp(np.median(draws)))
-            row["alone"] = float(np.exp(np.median(single[quantity])))
-        gained[quantity] = NOTHING | row
+            gained[quantity] |= {
+                "current": float(np.exp(np.median(draws))),
+                "alone": float(np.exp(np.median(single[quantity]))),
+            }
     return gained
 
 
@@ -234,22 +237,25 @@ def _values(fit: Fit, events: Floats) -> dict[Quantity, Floats]:
         own = posterior.sel(endpoint=endpoint)
         effects = flat_draws(own, "log_hazard_ratio", "effect")
         effects = np.concatenate([ratios[:, index : index + 1], effects[:, 1:]], axis=1)
-        for name, column in zip(design.effects, effects.T, strict=True):
-            values[endpoint, "phases", name] = column
+        values |= {
+            (endpoint, "phases", name): column
+            for name, column in zip(design.effects, effects.T, strict=True)
+        }
         if design.term_names:
             slopes = flat_draws(own, "coefficient", "term")
-            for name, column in zip(design.term_names, slopes.T, strict=True):
-                values[endpoint, "covariates", name] = column
+            values |= {
+                (endpoint, "covariates", name): column
+                for name, column in zip(design.term_names, slopes.T, strict=True)
+            }
     return {quantity: draws.reshape(shape) for quantity, draws in values.items()}
 
 
 def _level(posterior: xr.Dataset, fit: Fit, endpoint: str, events: Floats) -> Floats:
     """Log hazard in the reference phase, averaged over events, (interval, pattern); by draw."""
-    design = fit.design
-    hazard = log_hazard(posterior, design, endpoint=endpoint)
+    hazard = log_hazard(posterior, fit.design, endpoint=endpoint)
     # (draws, class, interval)
     baseline = (hazard.shared - hazard.ratio)[..., 0]
-    by_class = np.einsum("jp,cp->cj", events, design.member)
+    by_class = np.einsum("jp,cp->cj", events, fit.design.member)
     total = np.einsum("dcj,cj->d", baseline, by_class)
     pattern = np.broadcast_to(hazard.pattern, (total.size, hazard.class_of.size))
     return np.asarray((total + pattern @ events.sum(axis=0)) / max(float(events.sum()), 1e-300))

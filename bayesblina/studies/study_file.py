@@ -1,4 +1,8 @@
-"""Study files: one TOML file that names the data, the question, the model and the curves."""
+"""Study and design files: read, checked, and made into what they name.
+
+A study file is one TOML file that names the data, the question, the model and the curves; a design
+file names a study that is planned, and what is asked of it.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +19,19 @@ from bayesblina.core.files import read_toml
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
 from bayesblina.hazards.priors import explain
 from bayesblina.studies.axes import NONE, QUESTION_AXES
-from bayesblina.studies.study_sections import StudyFile
-from bayesblina.studies.table_sections import named_covariates
+from bayesblina.studies.study_sections import DesignFile, StudyFile
+from bayesblina.studies.table_sections import Section, named_covariates
 
 if TYPE_CHECKING:
-    from bayesblina.estimands.regimes import Regime
     from bayesblina.patients.cohort import Cohort
     from bayesblina.patients.scan import CohortScan
     from bayesblina.person_time.onsets import AdverseEvents
     from bayesblina.person_time.question import Question
     from bayesblina.studies.weighting import Weighted
     from bayesblina.studies.what_if import Scenario
+
+# Keys of sections that name files with patients.
+FILES = ("file", "adsl", "adtte", "adex", "origins")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,30 +92,24 @@ class Study:
     def files(self) -> tuple[Path, ...]:
         """Name the files with patients: that of one row each comes first."""
         content = self.content
-        names = [] if content.data is None else [content.data.file]
-        if content.adam is not None:
-            names += content.adam.files()
-        if content.adverse_events is not None:
-            names += content.adverse_events.files()
-        if content.weighting is not None and content.weighting.history is not None:
-            names.append(content.weighting.history.file)
-        return tuple(self.path.parent / name for name in names)
+        history = None if content.weighting is None else content.weighting.history
+        sections = (content.data, content.adam, content.adverse_events, history)
+        names = [getattr(section, key, None) for section in sections for key in FILES]
+        return tuple(self.path.parent / name for name in names if name is not None)
 
     def require_adverse_events(self) -> None:
         """Check that the table of adverse events is there, with its columns, if one is named."""
-        section = self.content.adverse_events
-        if section is not None:
-            section.require(self.path.parent)
+        if self.content.adverse_events is not None:
+            self.content.adverse_events.require(self.path.parent)
 
     def adverse_events(self, cohort: Cohort | CohortScan) -> AdverseEvents | None:
         """Read the adverse events, by phase.
 
         None if the study names no table of them.
         """
-        section = self.content.adverse_events
+        section, asked = self.content.adverse_events, self.content.question
         if section is None:
             return None
-        asked = self.content.question
         return section.events(
             self.path.parent,
             in_memory(cohort),
@@ -134,8 +134,10 @@ class Study:
         if section.truncate is not None:
             how["truncate"] = tuple(section.truncate)
         if section.history is not None:
-            given = section.history.model_dump(exclude={"file"})
-            how["history"] = read_history(self.path.parent / section.history.file, **given)
+            how["history"] = read_history(
+                self.path.parent / section.history.file,
+                **section.history.model_dump(exclude={"file"}),
+            )
         grace = section.grace
         return {
             name: starting_weights(cohort, question, endpoint=name, **how)
@@ -155,13 +157,10 @@ class Study:
     def model(self) -> ModelDefinition:
         """Load the model, with the study's priors."""
         section = self.content.model
-        if section.file is not None:
-            if not section.file.endswith(".toml"):
-                raise SpecError(f"model.file: expected a .toml file, got '{section.file}'.")
-            model = load_model(self.path.parent / section.file)
-        else:
-            model = load_model(section.name or "primary")
-        model = model.with_covariates(
+        if section.file is not None and not section.file.endswith(".toml"):
+            raise SpecError(f"model.file: expected a .toml file, got '{section.file}'.")
+        file = None if section.file is None else self.path.parent / section.file
+        model = load_model(file or section.name or "primary").with_covariates(
             stratum=section.stratum,
             subgroup=section.subgroup,
             group=section.group,
@@ -209,15 +208,6 @@ class Study:
             invalid=section.invalid,
         )
 
-    def regimes(self) -> tuple[Regime, ...]:
-        """Name the regimes to draw curves for.
-
-        Never, then one for each of the study's starts.
-        """
-        from bayesblina.estimands.regimes import From, Never
-
-        return (Never(), *(From(start) for start in self.content.curves.starts))
-
 
 def in_memory(cohort: Cohort | CohortScan) -> Cohort:
     """Require patients in memory."""
@@ -238,17 +228,24 @@ def read_study(path: str | PathLike[str]) -> Study:
     Traceback (most recent call last):
     bayesblina.core.errors.SpecError: No study file 'no_such_study.toml'.
     """
-    path = Path(path)
-    content = read_toml(path, what="study file")
-    try:
-        study = Study(path=path, content=StudyFile.model_validate(content))
-    except ValidationError as error:
-        raise SpecError(explain(error, StudyFile, source=path.name)) from None
-    problems = [f"question.{problem}" for problem in _unknown_names(study.content)]
-    problems += _unknown_inclusions(study.content)
+    content = _read(Path(path), StudyFile, what="study file")
+    problems = [f"question.{problem}" for problem in _unknown_names(content)]
+    problems += _unknown_inclusions(content)
     if problems:
-        raise SpecError(listed(problems, source=path.name))
-    return study
+        raise SpecError(listed(problems, source=Path(path).name))
+    return Study(path=Path(path), content=content)
+
+
+def read_design(path: str | PathLike[str]) -> DesignFile:
+    """Read a design file."""
+    return _read(Path(path), DesignFile, what="design file")
+
+
+def _read[Content: Section](path: Path, schema: type[Content], *, what: str) -> Content:
+    try:
+        return schema.model_validate(read_toml(path, what=what))
+    except ValidationError as error:
+        raise SpecError(explain(error, schema, source=path.name)) from None
 
 
 def _unknown_inclusions(content: StudyFile) -> list[str]:
@@ -266,12 +263,12 @@ def _unknown_names(content: StudyFile) -> list[str]:
         # The datasets may bring phases of their own.
         return []
     asked, phases, endpoints = content.question, content.phases, content.endpoints
-    named = [("exposed", asked.exposed), ("reference", asked.reference)]
-    # The name that stands for entry into the study, and is no phase.
-    named += [] if asked.eligible_from == "entry" else [("eligible_from", asked.eligible_from)]
+    named = {"exposed": asked.exposed, "reference": asked.reference}
+    # The name that stands for entry into the study is no phase.
+    named |= {} if asked.eligible_from == "entry" else {"eligible_from": asked.eligible_from}
     problems = [
         unknown_phase(role, name, phases)
-        for role, name in named
+        for role, name in named.items()
         if name is not None and name not in phases
     ]
     unknown = [name for name in asked.endpoints or () if name not in endpoints]

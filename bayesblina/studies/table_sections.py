@@ -155,10 +155,6 @@ class AdamSection(Section):
     synthetic: bool = False
     repairs: AdamRepairsSection | None = None
 
-    def files(self) -> list[str]:
-        """Name the datasets, ADSL first."""
-        return [name for name in (self.adsl, self.adtte, self.adex) if name is not None]
-
     def cohort(self, folder: Path, adsl: str | PathLike[str] | None = None) -> Cohort:
         """Read the patients; from another ADSL, if one is given."""
         from bayesblina.patients.readers import AdamEndpoint, Repairs, read_adam
@@ -217,24 +213,19 @@ class AdverseEventsSection(Section):
     )
     endpoint: Name | None = None
 
-    def files(self) -> list[str]:
-        """Name the tables."""
-        return [name for name in (self.file, self.origins) if name is not None]
-
     def require(self, folder: Path) -> None:
         """Check that the tables are there, with their columns."""
         from bayesblina.core.errors import DataError
         from bayesblina.patients.readers.sources import load_table, missing_columns
 
-        wanted = [self.patient, self.term, self.start, *self.flags]
-        wanted += [] if self.grade is None else [self.grade]
-        origin = [] if self.origin is None else [self.origin]
-        tables = {self.file: wanted + (origin if self.origins is None else [])}
-        if self.origins is not None:
-            tables[self.origins] = [self.patient, *origin]
+        own = [self.patient, self.term, self.start, *self.flags, self.grade]
+        if self.origins is None:
+            tables = {self.file: [*own, self.origin]}
+        else:
+            tables = {self.file: own, self.origins: [self.patient, self.origin]}
         for name, columns in tables.items():
             frame, source = load_table(folder / name)
-            problems = missing_columns(frame, columns)
+            problems = missing_columns(frame, [column for column in columns if column is not None])
             if problems:
                 raise DataError(problems, source=source)
 

@@ -18,8 +18,7 @@ from pydantic.fields import FieldInfo
 import bayesblina
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.priors import FractionPrior, HazardRatioPrior, OddsRatioPrior, SpreadPrior
-from bayesblina.studies.design_file import DesignFile
-from bayesblina.studies.study_sections import StudyFile
+from bayesblina.studies.study_sections import DesignFile, StudyFile
 
 PRIORS = (HazardRatioPrior, OddsRatioPrior, FractionPrior, SpreadPrior)
 

@@ -26,9 +26,8 @@ from bayesblina.core.errors import (
 )
 from bayesblina.hazards.definition import ModelDefinition, parse_model
 from bayesblina.inference.fitting import Fit
-from bayesblina.studies.design_file import DesignFile, read_design
-from bayesblina.studies.study_file import read_study
-from bayesblina.studies.study_sections import StudyFile
+from bayesblina.studies.study_file import read_design, read_study
+from bayesblina.studies.study_sections import DesignFile, StudyFile
 from tests.conftest import QUESTION
 
 # Kinds of first arguments, and what makes them.

@@ -29,7 +29,7 @@ from bayesblina.output.report.results import read_results
 from bayesblina.output.report.wording import plain, sentence
 from bayesblina.person_time.event_times import EventTimes
 from bayesblina.studies.what_if.reading import Sensitivity
-from bayesblina.studies.what_if.running import Work, run_scenario
+from bayesblina.studies.what_if.running import run_scenario
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
 MOVES = "THE BASELINE MOVES THE HAZARD RATIO"
@@ -390,7 +390,7 @@ def test_scenarios_keep_their_row_marked() -> None:
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
     base = bb.scenarios(cohort, QUESTION, {"lag": [1.0]})[0]
     settings = sampler_settings(200, 300, 4, 1, 1)
-    record, _ = run_scenario(Work(cohort=cohort, seed=1, settings=settings, draws=False), base)
+    record, _ = run_scenario(base, cohort=cohort, seed=1, settings=settings, draws=False)
     result = record["results"][0]
     assert result["baseline"] in ("passed", "told")
     assert np.isfinite(result["companion_median"])

@@ -16,8 +16,8 @@ from bayesblina.core.errors import StorageError
 from bayesblina.output.report.folder import write_report
 from bayesblina.output.report.results import read_results
 from bayesblina.output.result_files import TEXTS
+from bayesblina.studies.what_if.engine import Store
 from bayesblina.studies.what_if.running import hash_of_cohort
-from bayesblina.studies.what_if.store import Store
 from tests.output.pages import Page
 
 

@@ -24,8 +24,7 @@ from bayesblina.inference.fitting import Fit
 from bayesblina.inference.storage import SEAL
 from bayesblina.patients.readers import sources
 from bayesblina.patients.readers.sources import load_table
-from bayesblina.studies.design_file import read_design
-from bayesblina.studies.study_file import read_study
+from bayesblina.studies.study_file import read_design, read_study
 
 COLUMNS: dict[str, Any] = {
     "patient": "id",

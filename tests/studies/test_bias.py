@@ -16,8 +16,8 @@ from scipy.stats import norm
 import bayesblina as bb
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.inference.fitting import Fit
+from bayesblina.studies.bias.adjustments import Kind, draw_uncertain
 from bayesblina.studies.bias.dropout import _completed, _mixed
-from bayesblina.studies.bias.uncertain import Kind, draw_uncertain
 
 # VanderWeele and Ding (2017), doi:10.7326/M16-2607: infant death and formula feeding (3.9, lower
 # end 1.8: 7.26 and 3.0); smoking and lung cancer as in the R package EValue's manual (10.73, lower

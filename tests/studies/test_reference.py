@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from hypothesis import given, settings
@@ -30,12 +33,40 @@ from bayesblina.studies.calibration import (
     synthetic_setting,
 )
 from bayesblina.studies.calibration import main as calibration_main
-from bayesblina.studies.reference import compare_with_reference, load_reference, totals
+from bayesblina.studies.reference import moments, totals
 from tests.paths import ROOT
 from tests.studies import calibrations
 
 # A baseline of jumps has no prior to draw from, and no density to sample.
 SAMPLED = sorted({*model_names()} - {"free"})
+
+
+def load_reference(name: str) -> dict[str, Any]:
+    """Load the reference posterior of a shipped model."""
+    path = files("bayesblina.models").joinpath(f"{name}.reference.json")
+    if not path.is_file():
+        raise SpecError(f"No reference posterior of '{name}'.")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def compare_with_reference(posterior: xr.Dataset, reference: dict[str, Any]) -> pd.DataFrame:
+    """Hold draws against a reference.
+
+    `posterior`: draws over (chain, draw, ...).
+    Result: one row per parameter: ``parameter``, ``distance_mean`` and ``distance_sd``, the
+    differences of means and of sds in combined Monte-Carlo standard errors.
+    """
+    own = moments(posterior).set_index("parameter")
+    stored = pd.DataFrame.from_dict(reference["moments"], orient="index", columns=own.columns)
+    if list(own.index) != list(stored.index):
+        raise SpecError("The parameters are not those of the reference posterior.")
+    distances = {
+        f"distance_{name}": (own[name] - stored[name]).abs()
+        / np.hypot(own[f"mcse_{name}"], stored[f"mcse_{name}"])
+        for name in ("mean", "sd")
+    }
+    return pd.DataFrame(distances).rename_axis("parameter").reset_index()
 
 
 @pytest.mark.parametrize("name", SAMPLED)

@@ -112,7 +112,7 @@ def test_everything_arrives(tmp_path: Path) -> None:
     assert isinstance(model.baseline, RandomWalk)
     assert model.baseline.level.hazard_ratio == (0.1, 10.0)
     assert model.baseline.step.hazard_ratio == (0.2, 5.0)
-    assert study.regimes() == (bb.Never(), bb.From(2.0), bb.From(4.0))
+    assert study.content.curves.starts == [2.0, 4.0]
     fit = study.content.fit
     assert (fit.cuts, fit.draws, fit.tune, fit.chains, fit.cores, fit.seed) == (
         [3.0, 6.5],
@@ -130,7 +130,7 @@ def test_only_the_needful(tmp_path: Path) -> None:
     study = read_study(write(tmp_path, text))
     assert study.model() == bb.load_model("primary")
     assert study.question().endpoints is None
-    assert study.regimes() == (bb.Never(),)
+    assert study.content.curves.starts == []
     assert (study.content.fit.draws, study.content.fit.chains) == (1000, 4)
 
 

@@ -36,7 +36,7 @@ from bayesblina.output.result_files import (
     earlier_results,
 )
 from bayesblina.output.staging import staged
-from bayesblina.studies.what_if.store import NAME as SCENARIOS
+from bayesblina.studies.what_if.engine import NAME as SCENARIOS
 
 if TYPE_CHECKING:
     from xarray import Dataset

@@ -26,11 +26,11 @@ from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.readers.sources import sha256_of
 from bayesblina.person_time.onsets import AdverseEvents
 from bayesblina.studies.what_if import load_sensitivity
+from bayesblina.studies.what_if.engine import NAME as SCENARIOS
+from bayesblina.studies.what_if.engine import Store
 from bayesblina.studies.what_if.layout import BASE_LABEL
 from bayesblina.studies.what_if.reading import Sensitivity
 from bayesblina.studies.what_if.running import hash_of_cohort
-from bayesblina.studies.what_if.store import NAME as SCENARIOS
-from bayesblina.studies.what_if.store import Store
 
 FORMAT = "bayesblina results"
 FORMAT_UNMASKED = "bayesblina unmasked tables"

@@ -110,22 +110,17 @@ def informative_dropout(
     weights = weights_of(fit, cohort)
     generator = np.random.default_rng(seed)
     sizes = fit.posterior.sizes
-    chosen = generator.choice(sizes["chain"] * sizes["draw"], imputations, replace=False)
     factors = (hazard_ratio_exposed, hazard_ratio_unexposed)
     # A baseline of jumps has them at the events of the patients at hand.
     cuts = None if isinstance(fit.definition.baseline, Free) else fit.person_time.cuts
-    ratios = []
-    converged = fit.converged
-    for draw in chosen:
+    ratios, converged = [], fit.converged
+    for draw in generator.choice(sizes["chain"] * sizes["draw"], imputations, replace=False):
         completed = _completed(
             cohort, fit, int(draw), out, factors, horizon, generator, death=death
         )
-        person_time = person_time_for(
-            fit.definition, completed, fit.question, cuts=cuts, weights=weights
-        )
         again = fit_person_time(
             fit.definition,
-            person_time,
+            person_time_for(fit.definition, completed, fit.question, cuts=cuts, weights=weights),
             fit.question,
             seed=int(generator.integers(2**31)),
             settings=settings,
@@ -214,8 +209,7 @@ def _completed(
         stop = people["exit"].values[index]
         free = np.isfinite(stop) & ~people["event"].values[index] & (stop < horizon)
         # Whoever's follow-up was ended by the question, as at a transplant, has not dropped out.
-        free &= stop == outcome.time[rows]
-        who = np.flatnonzero(free & dropped[rows])
+        who = np.flatnonzero(free & (stop == outcome.time[rows]) & dropped[rows])
         own = episodes["endpoint"].values == index
         last = np.zeros(people.sizes["patient"], dtype=np.int64)
         last[episodes["patient"].values[own]] = episodes["phase"].values[own]

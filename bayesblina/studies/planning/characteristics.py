@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from bayesblina.core.arrays import Floats
@@ -34,14 +33,6 @@ from bayesblina.studies.planning.designs import (
     as_cohort,
     simulate_cohorts,
 )
-
-__all__ = [
-    "SampleSize",
-    "StudyDesign",
-    "operating_characteristics",
-    "sample_size",
-    "simulate_cohorts",
-]
 
 # Patients simulated at once.
 BLOCK = 2_000_000
@@ -147,6 +138,7 @@ def operating_characteristics(
     if analysis not in ("companion", "model"):
         raise SpecError(f"analysis must be 'companion' or 'model', got {analysis!r}.")
     definition = planned_model(model, prior)
+    show = progress or (lambda *_: None)
     step = max(1, BLOCK // design.patients)
     simulated, answers = [], []
     for index, done in enumerate(range(0, replications, step)):
@@ -158,13 +150,11 @@ def operating_characteristics(
             answers.append(_by_companion(cohorts, definition.phases.prior))
         else:
 
-            def tell(fitted: int, before: int = done) -> None:
-                if progress is not None:
-                    progress(before + fitted, replications)
+            def show_fit(fitted: int, before: int = done) -> None:
+                show(before + fitted, replications)
 
-            answers.append(_by_model(cohorts, design, definition, settings, block, tell))
-        if progress is not None:
-            progress(done + count, replications)
+            answers.append(_by_model(cohorts, design, definition, settings, block, show_fit))
+        show(done + count, replications)
     return _characteristics(simulated, np.concatenate(answers, axis=1), success)
 
 
@@ -179,39 +169,26 @@ def planned_model(model: str | ModelDefinition, prior: HazardRatioPrior | None) 
     return definition if prior is None else definition.with_priors(phases=prior)
 
 
-def _characteristics(
-    cohorts: list[Cohorts], answers: NDArray[np.float64], success: float
-) -> pd.DataFrame:
+def _characteristics(cohorts: list[Cohorts], answers: Floats, success: float) -> pd.DataFrame:
     """Put what was found in all cohorts into a row."""
     mean, lower, upper, below_zero, converged = answers
     truth = np.log(np.concatenate([block.hazard_ratio for block in cohorts]))
     analysed = np.isfinite(mean)
-    error = mean[analysed] - truth[analysed]
-    covered = (lower[analysed] <= truth[analysed]) & (truth[analysed] <= upper[analysed])
-    successes = np.where(analysed, below_zero >= success, False)
-    events = np.concatenate([block.event.sum(axis=1) for block in cohorts])
-    exposed = np.concatenate([np.isfinite(block.start).sum(axis=1) for block in cohorts])
-
-    def average(values: NDArray[Any]) -> float:
-        return float(values.mean()) if values.size else math.nan
-
-    def mcse(values: NDArray[Any]) -> float:
-        return float(values.std(ddof=1) / math.sqrt(values.size)) if values.size > 1 else math.nan
-
-    row = {
-        "replications": mean.size,
-        "analysed": int(analysed.sum()),
-        "bias": average(error),
-        "bias_mcse": mcse(error),
-        "coverage": average(covered),
-        "coverage_mcse": mcse(covered),
-        "success": average(successes),
-        "success_mcse": mcse(successes),
-        "width": average(np.exp(upper[analysed] - lower[analysed])),
-        "events": average(events),
-        "exposed": average(exposed),
-        "converged": average(converged[analysed]),
+    values: dict[str, Any] = {
+        "bias": mean[analysed] - truth[analysed],
+        "coverage": (lower[analysed] <= truth[analysed]) & (truth[analysed] <= upper[analysed]),
+        "success": np.where(analysed, below_zero >= success, False),
+        "width": np.exp(upper[analysed] - lower[analysed]),
+        "events": np.concatenate([block.event.sum(axis=1) for block in cohorts]),
+        "exposed": np.concatenate([np.isfinite(block.start).sum(axis=1) for block in cohorts]),
+        "converged": converged[analysed],
     }
+    row: dict[str, float] = {"replications": mean.size, "analysed": int(analysed.sum())}
+    for name, own in values.items():
+        row[name] = float(own.mean()) if own.size else math.nan
+        row[f"{name}_mcse"] = (
+            float(own.std(ddof=1) / math.sqrt(own.size)) if own.size > 1 else math.nan
+        )
     return pd.DataFrame([row], columns=list(CHARACTERISTICS))
 
 
@@ -220,10 +197,8 @@ def _by_companion(cohorts: Cohorts, prior: HazardRatioPrior) -> Floats:
     posterior = cohort_posteriors(
         cohorts.time, cohorts.start, cohorts.event, prior_mean=prior.mean, prior_sd=prior.sd
     )
-    sampled = np.ones(posterior.mean.size)
-    return np.stack(
-        [posterior.mean, posterior.lower, posterior.upper, posterior.below_zero, sampled]
-    )
+    answers = (posterior.mean, posterior.lower, posterior.upper, posterior.below_zero)
+    return np.stack([*answers, np.ones(posterior.mean.size)])
 
 
 def _by_model(
@@ -235,18 +210,21 @@ def _by_model(
     progress: Callable[[int], None],
 ) -> Floats:
     """Fit the hazard model to each cohort: mean, interval, P(HR < 1) and whether it converged."""
-    settings = settings or SamplerSettings()
     question = Question(exposed=PHASE, eligible_from=ENTRY)
-    count = cohorts.time.shape[0]
-    answers = np.full((5, count), np.nan)
-    for index in range(count):
+    answers = np.full((5, cohorts.time.shape[0]), np.nan)
+    for index in range(answers.shape[1]):
         try:
             person_time = person_time_for(definition, as_cohort(cohorts, index, design), question)
         except DataError:
             # Nobody in the phase, nobody out of it, or no event.
             continue
         fitted = fit_person_time(
-            definition, person_time, question, seed=seed + index, settings=settings, complete=False
+            definition,
+            person_time,
+            question,
+            seed=seed + index,
+            settings=settings or SamplerSettings(),
+            complete=False,
         )
         logs = np.log(hazard_ratio(fitted)["hazard_ratio"].values).ravel()
         lower, upper = np.quantile(logs, [0.025, 0.975])
@@ -367,12 +345,13 @@ def sample_size(
     patients, lower, upper = _solve_probit(
         np.array(near, dtype=np.float64), np.array(successes), replications, power
     )
-    table = pd.concat(
-        [tried[size].assign(patients=size) for size in sorted(tried)], ignore_index=True
-    )
-    columns = ["patients", *(name for name in table.columns if name != "patients")]
+    table = pd.concat({size: tried[size] for size in sorted(tried)}, names=["patients"])
     return SampleSize(
-        patients=patients, lower=lower, upper=upper, power=power, table=table[columns]
+        patients=patients,
+        lower=lower,
+        upper=upper,
+        power=power,
+        table=table.reset_index("patients").reset_index(drop=True),
     )
 
 
@@ -392,10 +371,7 @@ def _first_guess(reached: Callable[[int], bool], begin: int, power: float) -> fl
     top = float(high)
     for _ in range(BISECTIONS):
         middle = math.sqrt(low * top)
-        if reached(round(middle)):
-            top = middle
-        else:
-            low = middle
+        low, top = (low, middle) if reached(round(middle)) else (middle, top)
     return math.sqrt(low * top)
 
 

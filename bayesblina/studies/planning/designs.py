@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -152,20 +151,27 @@ def simulate_cohorts(
     if isinstance(cohorts, bool) or cohorts < 1:
         raise SpecError(f"cohorts must be at least 1, got {cohorts!r}.")
     random = np.random.default_rng(seed)
-    ratio = np.full(cohorts, design.hazard_ratio)
-    if effect is not None:
-        ratio = np.exp(random.normal(effect.mean, effect.sd, cohorts))
+    ratio = (
+        np.full(cohorts, design.hazard_ratio)
+        if effect is None
+        else np.exp(random.normal(effect.mean, effect.sd, cohorts))
+    )
     shape = (cohorts, design.patients)
-    starting = _hazard(design.start_cuts, design.start_hazards)
-    dying = _hazard(design.cuts, design.hazards)
+    # Of one patient like all others.
+    starting, dying = (
+        PiecewiseHazard(starts=np.array([0.0, *cuts]), rates=np.array([hazards]))
+        for cuts, hazards in (
+            (design.start_cuts, design.start_hazards),
+            (design.cuts, design.hazards),
+        )
+    )
     start = starting.inverse(random.exponential(size=shape))
     target = random.exponential(size=shape)
     # Hazard up to the start, and beyond it at the ratio: time is that of the clock without phase.
     passed = dying.cumulative(start.ravel()).reshape(shape)
     with np.errstate(invalid="ignore"):
         beyond = passed + (target - passed) / ratio[:, None]
-    level = np.where(target <= passed, target, beyond)
-    death = dying.inverse(level)
+    death = dying.inverse(np.where(target <= passed, target, beyond))
     end = design.follow_up + random.uniform(0.0, 1.0, shape) * design.accrual
     if design.dropout > 0:
         end = np.minimum(end, random.exponential(1.0 / design.dropout, shape))
@@ -176,11 +182,6 @@ def simulate_cohorts(
         event=death <= end,
         hazard_ratio=ratio,
     )
-
-
-def _hazard(cuts: Sequence[float], hazards: Sequence[float]) -> PiecewiseHazard:
-    """Hazard of one patient like all others."""
-    return PiecewiseHazard(starts=np.array([0.0, *cuts]), rates=np.array([hazards]))
 
 
 def as_cohort(cohorts: Cohorts, index: int, design: StudyDesign) -> Cohort:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import SpecError, require_seed
+from bayesblina.core.arguments import require_seed
+from bayesblina.core.arrays import Bools, Floats
+from bayesblina.core.errors import SpecError
+from bayesblina.core.log_linear_hazard import LogLinearHazard
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.declarations import Endpoint, Phases
 from bayesblina.patients.readers import read_cohort
-from bayesblina.studies.simulate.courses import (
-    SyntheticCourse,
-    after_second_start,
-    delayed,
-    draw_course,
-    lotteries,
-    next_event,
-)
 from bayesblina.studies.simulate.parameters import (
     AGE_GROUPS,
     BLASTS_RANGE,
@@ -224,7 +218,7 @@ def _draw(
     covariates = _draw_covariates(rng, n_patients)
     terms = design(covariates)
     censoring = rng.uniform(*truth.follow_up, n_patients)
-    early_death = next_event(
+    early_death = _next_event(
         rng,
         truth.baseline["no_remission"],
         np.zeros(n_patients),
@@ -234,14 +228,14 @@ def _draw(
     remission = rng.uniform(*REMISSION_RANGE, n_patients)
     in_remission = responder & (remission < early_death)
     remission = np.where(in_remission, remission, np.nan)
-    course = draw_course(rng, truth, terms, remission)
+    course = _draw_course(rng, truth, terms, remission)
 
     # Consolidation changes no hazard: the course goes on as it is.
     leaves = np.fmin.reduce([course.failure, course.transplant, censoring])
     leaves_again = np.fmin.reduce([course.death, course.transplant, censoring])
-    first = np.where(in_remission, delayed(rng, CONSOLIDATION_DELAY, n_patients), np.nan)
-    again = course.second_remission + delayed(rng, RETREATMENT_DELAY, n_patients)
-    consolidated, retreated = lotteries(
+    first = np.where(in_remission, _delayed(rng, CONSOLIDATION_DELAY, n_patients), np.nan)
+    again = course.second_remission + _delayed(rng, RETREATMENT_DELAY, n_patients)
+    consolidated, retreated = _lotteries(
         rng,
         truth.retreated_share["consolidation"],
         n_consolidation,
@@ -254,10 +248,10 @@ def _draw(
     consolidation = np.where(consolidated, first, np.where(retreated, again, np.nan))
 
     # Who relapses after consolidation goes through it again before maintenance.
-    delay = delayed(rng, MAINTENANCE_DELAY, n_patients)
+    delay = _delayed(rng, MAINTENANCE_DELAY, n_patients)
     first = first + delay
     again = np.where(consolidated | retreated, again + delay, np.nan)
-    maintained, remaintained = lotteries(
+    maintained, remaintained = _lotteries(
         rng,
         truth.retreated_share["maintenance"],
         n_maintenance,
@@ -269,13 +263,14 @@ def _draw(
         return n_reached, n_again
     maintenance = np.where(maintained, first, np.where(remaintained, again, np.nan))
     begun = np.where(maintained, maintenance, np.nan)
-    course = course.replaced(maintained, draw_course(rng, truth, terms, begun, maintained=True))
-    again_from = after_second_start(rng, truth, terms, course, maintenance)
-    course = course.replaced(remaintained, again_from)
+    course = course.replaced(maintained, _draw_course(rng, truth, terms, begun, maintained=True))
+    course = course.replaced(
+        remaintained, _after_second_start(rng, truth, terms, course, maintenance)
+    )
 
     course = replace(course, death=np.where(in_remission, course.death, early_death))
-    table = _tabulate(course, censoring, remission, consolidation, maintenance)
-    table = pd.concat([table, covariates], axis=1)
+    seen = _tabulate(course, censoring, remission, consolidation, maintenance)
+    table = pd.concat([seen, covariates], axis=1)
     table.attrs["synthetic"] = True
     return table
 
@@ -301,7 +296,6 @@ def _tabulate(
     maintenance: Floats,
 ) -> pd.DataFrame:
     """Write down what is seen of each course before follow-up ends."""
-    failed = np.where(np.isfinite(remission), course.failure <= censoring, np.nan)
     seen = {
         "transplant": course.transplant,
         "relapse": course.relapse,
@@ -313,7 +307,9 @@ def _tabulate(
             "os_months": np.minimum(course.death, censoring),
             "died": (course.death <= censoring).astype(int),
             "rfs_months": np.minimum(course.failure, censoring),
-            "relapse_or_death": failed,
+            "relapse_or_death": np.where(
+                np.isfinite(remission), course.failure <= censoring, np.nan
+            ),
             "remission_month": remission,
             "consolidation_month": consolidation,
             "maintenance_month": maintenance,
@@ -323,3 +319,114 @@ def _tabulate(
             },
         }
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticCourse:
+    """What happens to each patient, in months, NaN where it never does; arrays (patient,)."""
+
+    failure: Floats
+    relapse: Floats
+    second_remission: Floats
+    transplant: Floats
+    death: Floats
+
+    def replaced(self, rows: Bools, other: SyntheticCourse) -> SyntheticCourse:
+        """Take the course of some patients from another."""
+        return SyntheticCourse(
+            **{
+                item.name: np.where(rows, getattr(other, item.name), getattr(self, item.name))
+                for item in fields(self)
+            }
+        )
+
+
+def _draw_course(
+    rng: np.random.Generator,
+    truth: Truth,
+    terms: Floats,
+    start: Floats,
+    *,
+    maintained: bool = False,
+) -> SyntheticCourse:
+    """Draw the course from a month in first remission on, maintained from then on or never."""
+    hazard = truth.baseline["in_remission"]
+    relative = truth.relative_hazard("in_remission", terms)
+    if maintained:
+        relative = relative * np.exp(truth.maintenance_log_hazard_ratio["in_remission"])
+    failure = _next_event(rng, hazard, start, relative)
+    transplant = _waiting(rng, start, truth.transplant_hazard["in_remission"])
+    transplant = np.where(~np.bool_(maintained) & (transplant < failure), transplant, np.nan)
+    transplanted = np.isfinite(transplant)
+    relative = relative * np.exp(truth.transplant_log_hazard_ratio["in_remission"])
+    failure = np.where(transplanted, _next_event(rng, hazard, transplant, relative), failure)
+    dies = rng.random(start.size) < truth.death_share(terms, transplanted=transplanted)
+
+    relapse = np.where(dies, np.nan, failure)
+    hazard = truth.baseline["after_relapse"]
+    relative = truth.after_relapse(terms, relapse, maintained=maintained)
+    death = _next_event(rng, hazard, relapse, relative)
+    second = _waiting(rng, relapse, truth.second_remission_hazard)
+    second = np.where(second < death, second, np.nan)
+    relative = relative * np.exp(truth.second_remission_log_hazard_ratio)
+    death = np.where(np.isfinite(second), _next_event(rng, hazard, second, relative), death)
+    later = _waiting(rng, second, truth.transplant_hazard["after_relapse"])
+    later = np.where(~transplanted & (later < death), later, np.nan)
+    relative = relative * np.exp(truth.transplant_log_hazard_ratio["after_relapse"])
+    death = np.where(np.isfinite(later), _next_event(rng, hazard, later, relative), death)
+    return SyntheticCourse(
+        failure=failure,
+        relapse=relapse,
+        second_remission=second,
+        transplant=np.fmin(transplant, later),
+        death=np.where(dies, failure, death),
+    )
+
+
+def _after_second_start(
+    rng: np.random.Generator, truth: Truth, terms: Floats, course: SyntheticCourse, start: Floats
+) -> SyntheticCourse:
+    """Draw what remains of a course, in second remission, from the start of maintenance on."""
+    relative = truth.after_relapse(terms, course.relapse, maintained=True)
+    relative = relative * np.exp(truth.second_remission_log_hazard_ratio)
+    death = _next_event(rng, truth.baseline["after_relapse"], start, relative)
+    return replace(course, transplant=np.full(start.size, np.nan), death=death)
+
+
+def _next_event(
+    rng: np.random.Generator, hazard: LogLinearHazard, start: Floats, relative: Floats
+) -> Floats:
+    """First event after `start` by inversion of the cumulative hazard; NaN where that is NaN."""
+    return hazard.inverse(hazard.cumulative(start) + rng.exponential(size=start.size) / relative)
+
+
+def _waiting(rng: np.random.Generator, start: Floats, hazard: float) -> Floats:
+    """First event after `start` at a constant hazard, infinite if that is 0."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(start + np.divide(rng.exponential(size=start.size), hazard))
+
+
+def _delayed(rng: np.random.Generator, delay: tuple[float, float], size: int) -> Floats:
+    """Shortest time plus an exponential delay of given mean."""
+    return delay[0] + rng.exponential(delay[1], size)
+
+
+def _lotteries(
+    rng: np.random.Generator, share: float, places: int, first: Bools, again: Bools
+) -> tuple[Bools, Bools]:
+    """Hand out places among those who get there in first and in second remission.
+
+    The second have a share of the places, as far as there are any; the first have the others.
+    """
+    kept = round(share * places)
+    early = _lottery(rng, first, places - kept)
+    late = _lottery(rng, again & ~early, kept)
+    missing = places - int(early.sum() + late.sum())
+    return early | _lottery(rng, first & ~early & ~late, missing), late
+
+
+def _lottery(rng: np.random.Generator, reached: Bools, places: int) -> Bools:
+    chosen = np.zeros(reached.size, dtype=bool)
+    candidates = np.flatnonzero(reached)
+    chosen[rng.choice(candidates, min(places, candidates.size), replace=False)] = True
+    return chosen

@@ -134,8 +134,7 @@ def treatment_stays(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     require_kind(table, pd.DataFrame, "table")
     require_seed(seed)
     months = [f"{name}_month" for name in ("consolidation", "maintenance", "relapse", "transplant")]
-    needed = ["patient_id", "os_months", *months]
-    missing = [name for name in needed if name not in table]
+    missing = [name for name in ("patient_id", "os_months", *months) if name not in table]
     if missing:
         raise SpecError(
             f"the table lacks {', '.join(missing)}: give one that blinatumomab_table made."

@@ -487,9 +487,11 @@ def _trial_log_hazard_ratio(values: str) -> float:
     table, share = _population(truth, begin)
     times = np.linspace(begin, longest, 1 + int(np.ceil((longest - begin) / integrals.STEP)))
     middle = (times[:-1] + times[1:]) / 2.0
-    followed = np.ones(middle.size)
-    if longest > shortest:
-        followed = np.clip((longest - middle) / (longest - shortest), 0.0, 1.0)
+    followed = (
+        np.clip((longest - middle) / (longest - shortest), 0.0, 1.0)
+        if longest > shortest
+        else np.ones(middle.size)
+    )
     treated, untreated = (
         truth.survival("os", table, times, landmark=begin, maintenance_start=start)
         for start in (begin, np.inf)

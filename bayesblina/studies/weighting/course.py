@@ -1,21 +1,26 @@
-"""Follow-up cut where the phase begins and ends, and where covariates of starting change."""
+"""Follow-up cut where the phase begins and ends, and where covariates of starting change.
+
+Confounders of who starts are covariates of the cohort, and such as change over time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.errors import SpecError, nearest
-from bayesblina.core.intervals import snap, split, validate_cuts
+from bayesblina.core.errors import DataError, Problem, SpecError, nearest
+from bayesblina.core.intervals import TIE_TOLERANCE, snap, split, validate_cuts
 from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.readers.history import checked_history
+from bayesblina.patients.readers.sources import load_table
 from bayesblina.person_time.follow_up import Episodes, find_episodes
 from bayesblina.person_time.question import Question
-from bayesblina.studies.weighting.confounders import Changes, changes_of, covariates_of
 
 # Regular points at which time at risk of starting is cut, over all of it and over the time in which
 # starts matter, so that weights are almost constant in between.
@@ -66,6 +71,16 @@ class Pieces:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Changes:
+    """Values of covariates that change over time, by patient and in the order of time."""
+
+    names: tuple[str, ...]
+    patient: Ints
+    time: Floats
+    values: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StartingCourse(Pieces):
     """Follow-up in pieces within which nothing changes.
 
@@ -112,6 +127,8 @@ def make_course(
     grace: float | None = None,
 ) -> StartingCourse:
     """Cut follow-up where weights or covariates change."""
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
     chosen = _require(cohort, question, endpoint, confounders, adjust, arms=grace is not None)
     episodes = find_episodes(cohort, replace(question, endpoints=(endpoint,)))[endpoint]
     begin, end = np.full((2, cohort.size), np.nan)
@@ -131,11 +148,9 @@ def make_course(
     incident = used[np.isfinite(start[used]) & ~prevalent[used]]
     if not incident.size:
         raise SpecError(f"Nobody starts {question.exposed} while under observation.")
-    since_start = start[incident] - begin[incident]
-    inner = _start_cuts(since_start) if cuts is None else validate_cuts(cuts)
+    inner = _start_cuts((start - begin)[incident]) if cuts is None else validate_cuts(cuts)
     pieces = _pieces(used, begin, end, start, left, changes, inner, grace)
-    patient = pieces.patient
-    after = pieces.first >= start[patient]
+    patient, after = pieces.patient, pieces.first >= start[pieces.patient]
     names, values, kept = covariates_of(cohort, chosen, adjust, changes, patient, pieces.first)
     at_risk = ~after & ~prevalent[patient]
     spread = values[at_risk].std(axis=0)
@@ -176,11 +191,10 @@ def _require(
     arms: bool,
 ) -> list[str]:
     """Refuse questions that weights cannot answer; name the covariates of the model of starting."""
-    for name, value in (("landmark", question.landmark), ("reference", question.reference)):
+    given = (question.landmark, question.reference, question.lag or None)
+    for name, value in zip(("landmark", "reference", "lag"), given, strict=True):
         if value is not None:
             raise SpecError(f"Weights are for a question without a {name}: leave it out.")
-    if question.lag:
-        raise SpecError("Weights are for a question without a lag: leave it out.")
     if question.transplant == "phase":
         raise SpecError("Weights know of no state after transplant: choose 'censor' or 'ignore'.")
     if arms and question.phase_end == "current":
@@ -193,8 +207,7 @@ def _require(
     chosen = list(cohort.covariates) if confounders is None else list(confounders)
     for name in (*chosen, *adjust):
         if name not in cohort.covariates:
-            known = list(cohort.covariates)
-            raise SpecError(f"No covariate '{name}'. {nearest(name, known)}")
+            raise SpecError(f"No covariate '{name}'. {nearest(name, list(cohort.covariates))}")
     return chosen + [name for name in adjust if name not in chosen]
 
 
@@ -253,32 +266,30 @@ def _pieces(
     before = changes.time < start[changes.patient]
     incident = used[np.isfinite(start[used]) & (start[used] > begin[used])]
     leaving = used[np.isfinite(left[used])]
-    who = np.concatenate([used, incident, leaving, changes.patient[before]])
-    when = np.concatenate([begin[used], start[incident], left[leaving], changes.time[before]])
-    inside = (when >= begin[who]) & (when < end[who])
-    who, when = who[inside], when[inside]
-    order = np.lexsort((when, who))
-    who, when = who[order], when[order]
-    fresh = np.concatenate([[True], (np.diff(who) != 0) | (np.diff(when) > 0)])
-    who, when = who[fresh], when[fresh]
-    next_of = np.concatenate([who[1:] == who[:-1], [False]])
-    stop = np.where(next_of, np.concatenate([when[1:], [0.0]]), end[who])
-    spans = float((end[used] - begin[used]).max()), float((start - begin)[incident].max())
-    regular = (
-        np.linspace(0.0, to, POINTS + 1)[1:]
-        for to in (spans[0], spans[1] if grace is None else grace)
+    marks = pd.DataFrame(
+        {
+            "who": np.concatenate([used, incident, leaving, changes.patient[before]]),
+            "when": np.concatenate(
+                [begin[used], start[incident], left[leaving], changes.time[before]]
+            ),
+        }
     )
-    grid = np.unique(np.concatenate([cuts, *regular]))
-    begun = when >= start[who]
+    inside = marks["when"].between(begin[marks["who"]], end[marks["who"]], inclusive="left")
+    marks = marks[inside].drop_duplicates().sort_values(["who", "when"])
+    who, when = marks["who"].to_numpy(), marks["when"].to_numpy()
+    goes_on = np.append(who[1:] == who[:-1], False)
+    stop = np.where(goes_on, np.append(when[1:], 0.0), end[who])
+    relevant = float((start - begin)[incident].max()) if grace is None else grace
+    spans = float((end[used] - begin[used]).max()), relevant
+    grid = np.concatenate([cuts, *(np.linspace(0.0, to, POINTS + 1)[1:] for to in spans)])
     # Near-ties are made exact, so that no piece is as short as a rounding error.
-    low, high, grid = snap([when - begin[who], stop - begin[who], grid])
-    part, since, until, middle = _cut(low, high, begun, np.unique(grid[grid > 0]))
+    low, high, grid = snap([when - begin[who], stop - begin[who], np.unique(grid)])
+    part, since, until, middle = _cut(low, high, when >= start[who], np.unique(grid[grid > 0]))
     patient = who[part]
     # Ends are taken from the data where they are ends of the data, so that ties stay exact.
-    final = np.concatenate([part[1:] != part[:-1], [True]])
-    last = np.where(final, stop[part], begin[patient] + until)
-    opening = np.concatenate([[True], part[1:] != part[:-1]])
-    first = np.where(opening, when[part], np.concatenate([[0.0], last[:-1]]))
+    changed = part[1:] != part[:-1]
+    last = np.where(np.append(changed, True), stop[part], begin[patient] + until)
+    first = np.where(np.append(True, changed), when[part], np.append(0.0, last[:-1]))
     return Pieces(patient=patient, first=first, last=last, since=since, until=until, middle=middle)
 
 
@@ -320,3 +331,93 @@ def _cells(pieces: Pieces, interval: Ints, values: Floats, at_risk: Bools, start
         values=what[first],
         start=starts[final],
     )
+
+
+def changes_of(cohort: Cohort, history: pd.DataFrame | None, used: Ints, begin: Floats) -> Changes:
+    """Read a history; patients `used` need values when they become eligible, at `begin`."""
+    if history is None:
+        return Changes(
+            names=(), patient=np.empty(0, np.int64), time=np.empty(0), values=np.empty((0, 0))
+        )
+    frame, _ = load_table(history)
+    checked = checked_history(frame, patient="patient", time="time", source="the history")
+    names = tuple(str(name) for name in checked.columns if name not in ("patient", "time"))
+    clash = [name for name in names if name in cohort.covariates]
+    if clash:
+        raise SpecError(f"'{clash[0]}' is a covariate of the cohort and of the history.")
+    patient = pd.Index(cohort.patients).get_indexer(pd.Index(checked["patient"]))
+    _refuse(
+        "patient",
+        checked["patient"][patient < 0].unique(),
+        "patients who are not in the cohort",
+        "Leave them out.",
+    )
+    time, values = checked["time"].to_numpy(float), checked[[*names]].to_numpy(float)
+    # What differs by floating-point noise from the time of eligibility is measured by then.
+    time = np.where(_same_time(time, begin[patient]), begin[patient], time)
+    order = np.lexsort((time, patient))
+    patient, time, values = patient[order], time[order], values[order]
+    twice = _same_time(time[1:], time[:-1]) & (patient[1:] == patient[:-1])
+    twice &= (values[1:] != values[:-1]).any(axis=1)
+    _refuse(
+        "time",
+        cohort.patients[np.unique(patient[1:][twice])],
+        "different values at one time",
+        "Expected one row for each patient and time.",
+    )
+    _refuse(
+        "time",
+        cohort.patients[np.setdiff1d(used, patient[time <= begin[patient]])],
+        "no values at or before the patient becomes eligible",
+        "Give every eligible patient a row at or before that time.",
+    )
+    return Changes(names=names, patient=patient, time=time, values=values)
+
+
+def _same_time(left: Floats, right: Floats) -> Bools:
+    """Say which times are the same, up to floating-point noise."""
+    return np.isclose(left, right, rtol=TIE_TOLERANCE, atol=0.0)
+
+
+def _refuse(column: str, patients: Iterable[object], found: str, expected: str) -> None:
+    """Refuse a history that some patients contradict."""
+    who = tuple(map(str, patients))
+    if who:
+        problem = Problem(column=column, patients=who, found=found, expected=expected)
+        raise DataError([problem], source="the history")
+
+
+def covariates_of(
+    cohort: Cohort,
+    chosen: Sequence[str],
+    adjust: Sequence[str],
+    changes: Changes,
+    patient: Ints,
+    first: Floats,
+) -> tuple[tuple[str, ...], Floats, Bools]:
+    """Values of all covariates at the beginning of each piece, and which are adjusted for."""
+    columns: list[tuple[str, Floats, bool]] = []
+    for name in chosen:
+        covariate, values = cohort.covariates[name], cohort.covariates[name].values[patient]
+        if covariate.kind == "continuous":
+            columns.append((name, values, name in adjust))
+        else:
+            columns += [
+                (f"{name}[{covariate.levels[int(level)]}]", (values == level) * 1.0, name in adjust)
+                for level in np.unique(covariate.values)[1:]
+            ]
+    if changes.names:
+        # The last change at or before the piece begins, by one sorted key for patient and rank of
+        # the time: whole numbers, since times of any length must not run into the next patient's.
+        moments, rank = np.unique(np.concatenate([changes.time, first]), return_inverse=True)
+        changed, begun = np.split(rank, [changes.time.size])
+        key = changes.patient * moments.size + changed
+        latest = np.searchsorted(key, patient * moments.size + begun, side="right") - 1
+        columns += [
+            (name, values, False)
+            for name, values in zip(changes.names, changes.values[latest].T, strict=True)
+        ]
+    if not columns:
+        raise SpecError("There are no confounders: name covariates, or give a history.")
+    names, terms, kept = zip(*columns, strict=True)
+    return names, np.stack(terms, axis=1), np.array(kept)

@@ -18,7 +18,8 @@ from scipy import sparse
 
 from bayesblina.core import tables
 from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import EstimandError, SpecError, require_kind, require_seed
+from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.core.product_limit import weigh_at_risk
 from bayesblina.estimands.regimes import Never
 from bayesblina.studies.weighting.weights import Basis, Weighted
 
@@ -96,8 +97,7 @@ class Arms:
 
     def survival(self, times: Floats) -> Floats:
         """Product-limit curves, shape (arm, time, draw)."""
-        step = np.searchsorted(self.times, times, side="right")
-        return np.asarray(self._steps()[:, step])
+        return np.asarray(self._steps()[:, np.searchsorted(self.times, times, side="right")])
 
     def rmst(self, horizon: float) -> Floats:
         """Areas below the curves up to a horizon, shape (arm, draw)."""
@@ -122,8 +122,8 @@ class Arms:
             odds = np.exp(point) * self.at_risk[1] / reference
             share = odds / (1.0 + odds)
             information = (events * share * (1.0 - share)).sum(axis=0)
-            step = (first - (events * share).sum(axis=0)) / np.maximum(information, SMALLEST)
-            step = np.clip(step, -1.0, 1.0)
+            score = first - (events * share).sum(axis=0)
+            step = np.clip(score / np.maximum(information, SMALLEST), -1.0, 1.0)
             point = point + step
             if np.abs(step).max() < PRECISION:
                 return np.asarray(point)
@@ -139,15 +139,15 @@ class _ArmCounts:
 
     times: Floats
     # By arm: entries less exits by event time, and events by event time, times rows.
-    moves: tuple[sparse.csr_array, sparse.csr_array]
-    events: tuple[sparse.csr_array, sparse.csr_array]
+    moves: list[sparse.csr_array]
+    events: list[sparse.csr_array]
 
     def arms(self, weights: Floats) -> Arms:
         """Sum weights, shape (row, draw)."""
         at_risk = np.stack([np.cumsum(moves @ weights, axis=0)[:-1] for moves in self.moves])
         # What is left of nobody after sums that cancel.
         at_risk[at_risk < 1e-9 * at_risk.max(axis=1, keepdims=True)] = 0.0
-        events = np.stack([had @ weights for had in self.events])
+        events = np.stack([counted @ weights for counted in self.events])
         return Arms(times=self.times, events=events, at_risk=at_risk)
 
 
@@ -167,14 +167,20 @@ def _arm_counts(basis: Basis) -> _ArmCounts:
     moves, events = [], []
     for arm in (False, True):
         mine = np.flatnonzero(basis.exposed == arm)
-        ones = np.ones(mine.size)
-        cells = (np.concatenate([opens[mine], closes[mine]]), np.concatenate([mine, mine]))
-        size = (times.size + 1, event.size)
-        moves.append(sparse.csr_array((np.concatenate([ones, -ones]), cells), shape=size))
         had = mine[event[mine]]
-        size = (times.size, event.size)
-        events.append(sparse.csr_array((np.ones(had.size), (closes[had] - 1, had)), shape=size))
-    return _ArmCounts(times=times, moves=(moves[0], moves[1]), events=(events[0], events[1]))
+        entries, exits = np.ones(mine.size), np.full(mine.size, -1.0)
+        cells = (np.concatenate([opens[mine], closes[mine]]), np.concatenate([mine, mine]))
+        moves.append(
+            sparse.csr_array(
+                (np.concatenate([entries, exits]), cells), shape=(times.size + 1, event.size)
+            )
+        )
+        events.append(
+            sparse.csr_array(
+                (np.ones(had.size), (closes[had] - 1, had)), shape=(times.size, event.size)
+            )
+        )
+    return _ArmCounts(times=times, moves=moves, events=events)
 
 
 def _in_blocks(basis: Basis, weights: Floats) -> Iterator[Floats]:
@@ -190,14 +196,12 @@ def _concentration(basis: Basis, counts: _ArmCounts, seed: int) -> float:
     At 1 they have that of the infinitesimal jackknife, which is too small where a few patients
     carry much of the weight. Both are sums over patients, here over a sample of them.
     """
-    size = basis.course.begin.size
     eligible = np.flatnonzero(np.isfinite(basis.course.begin))
-    generator = np.random.default_rng([seed, 1])
-    chosen = generator.permutation(eligible)[:LEFT_OUT]
-    weights = np.ones((size, 1 + 2 * chosen.size))
-    column = np.arange(chosen.size)
-    weights[chosen, 1 + column] = GAIN**2
-    weights[chosen, 1 + chosen.size + column] = 1.0 + GAIN
+    chosen = np.random.default_rng([seed, 1]).permutation(eligible)[:LEFT_OUT]
+    weights = np.ones((basis.course.begin.size, 1 + 2 * chosen.size))
+    column = 1 + np.arange(chosen.size)
+    weights[chosen, column] = GAIN**2
+    weights[chosen, chosen.size + column] = 1.0 + GAIN
     ratios = np.concatenate(
         [_arms(basis, counts, part).log_hazard_ratio() for part in _in_blocks(basis, weights)]
     )
@@ -216,8 +220,7 @@ def _arms(basis: Basis, counts: _ArmCounts, patients: Floats) -> Arms:
 def _patient_weights(basis: Basis, draws: int, seed: int, concentration: float) -> Floats:
     """Draw Dirichlet weights of mean 1 of the eligible patients: (patient, draw)."""
     eligible = np.flatnonzero(np.isfinite(basis.course.begin))
-    generator = np.random.default_rng(seed)
-    given = generator.standard_gamma(concentration, (draws, eligible.size)).T
+    given = np.random.default_rng(seed).standard_gamma(concentration, (draws, eligible.size)).T
     weights = np.zeros((basis.course.begin.size, draws))
     weights[eligible] = given / given.mean(axis=0)
     return weights
@@ -351,12 +354,10 @@ def _effect(
     weighted: Weighted, values: list[Floats], times: Floats, horizon: float, concentration: float
 ) -> WeightedEffect:
     """Make datasets and the table of estimates, (..., draw), the first of them of all alike."""
-    basis, endpoint = weighted.basis, weighted.basis.course.endpoint
     regimes = [weighted.question.exposed, Never().label]
-    trial = basis.grace is not None
-    unit = weighted.cohort.unit
+    trial = weighted.basis.grace is not None
     attrs = {
-        "unit": unit,
+        "unit": weighted.cohort.unit,
         "synthetic": int(weighted.cohort.synthetic),
         "landmark": 0.0,
         "concentration": concentration,
@@ -370,16 +371,25 @@ def _effect(
     ) -> xr.Dataset:
         """Tabulate one quantity and give its draws, in the dimensions of the estimands."""
         for index in np.ndindex(values.shape[:-1]):
-            chosen = {key: coords[key][place] for key, place in zip(coords, index, strict=True)}
             drawn = values[index][1:]
             lower, upper = np.quantile(drawn, [0.025, 0.975])
-            spread = {"mean": drawn.mean(), "sd": drawn.std(ddof=1), "lower": lower, "upper": upper}
-            row = {"quantity": name, "regime": "", "time": np.nan, **chosen}
-            table.append({**row, "estimate": values[index][0], **spread})
+            table.append(
+                {
+                    "quantity": name,
+                    "regime": "",
+                    "time": np.nan,
+                    **{key: coords[key][row] for key, row in zip(coords, index, strict=True)},
+                    "estimate": values[index][0],
+                    "mean": drawn.mean(),
+                    "sd": drawn.std(ddof=1),
+                    "lower": lower,
+                    "upper": upper,
+                }
+            )
         drawn = np.moveaxis(values[..., 1:], -1, 0)[None, :, None]
         return xr.Dataset(
             {name: (("chain", "draw", "endpoint", *coords), drawn)},
-            coords={"endpoint": [endpoint], **coords},
+            coords={"endpoint": [weighted.basis.course.endpoint], **coords},
             attrs={**attrs, **more},
         )
 
@@ -393,12 +403,11 @@ def _effect(
     curves: dict[str, xr.Dataset] = {}
     if trial:
         compared = {"regime": regimes[0], "against": regimes[1]}
-        apart = {"time": times}
-        alive, mean = values[1], values[2]
+        _, alive, mean = values
         curves = {
             "survival": dataset("survival", alive, {"regime": regimes, "time": times}),
             "survival_difference": dataset(
-                "survival_difference", alive[0] - alive[1], apart, **compared
+                "survival_difference", alive[0] - alive[1], {"time": times}, **compared
             ),
             "rmst": dataset("rmst", mean, {"regime": regimes}, horizon=horizon),
             "rmst_difference": dataset(
@@ -407,57 +416,45 @@ def _effect(
         }
     summary = pd.DataFrame(table)
     if trial:
-        alive_rows = (summary["quantity"] == "survival").to_numpy()
         for name, column in _at_risk(weighted, times).items():
-            summary.loc[alive_rows, name] = column
-    summary.loc[summary["quantity"].str.startswith("rmst"), "time"] = horizon
-    summary.attrs |= {"unit": unit, "synthetic": weighted.cohort.synthetic}
+            summary.loc[summary["quantity"] == "survival", str(name)] = column.to_numpy()
+        summary.loc[summary["quantity"].str.startswith("rmst"), "time"] = horizon
+    summary.attrs |= {"unit": weighted.cohort.unit, "synthetic": weighted.cohort.synthetic}
     return WeightedEffect(hazard_ratio=ratio, table=summary, estimand=_estimand(weighted), **curves)
 
 
-def _at_risk(weighted: Weighted, times: Floats) -> dict[str, Floats]:
+def _at_risk(weighted: Weighted, times: Floats) -> pd.DataFrame:
     """Count patients at risk in both arms, the one that starts first, and what they count for."""
-    basis = weighted.basis
-    counted: dict[str, list[Floats]] = {"at_risk": [], "effective_at_risk": []}
+    basis, arms = weighted.basis, []
     # At time 0 those who enter then.
     at = np.maximum(times, np.finfo(float).tiny)
     for arm in (True, False):
         rows = basis.exposed == arm
-        begin, end, weight = basis.begin[rows], basis.end[rows], weighted.weights[rows]
-        by_begin, by_end = np.argsort(begin), np.argsort(end)
-        entered = np.searchsorted(begin[by_begin], at, side="left")
-        left = np.searchsorted(end[by_end], at, side="left")
-        sums = []
-        for values in (np.ones(weight.size), weight, weight**2):
-            totals = [np.append(0.0, np.cumsum(values[order])) for order in (by_begin, by_end)]
-            sums.append(totals[0][entered] - totals[1][left])
-        counted["at_risk"].append(sums[0])
-        squares = np.where(sums[0] > 0, sums[2], 1.0)
-        counted["effective_at_risk"].append(np.where(sums[0] > 0, sums[1] ** 2 / squares, 0.0))
-    return {name: np.concatenate(columns) for name, columns in counted.items()}
+        begin, end, weights = basis.begin[rows], basis.end[rows], weighted.weights[rows]
+        count, total, squares = (
+            weigh_at_risk(begin, end, weights**power, at) for power in range(3)
+        )
+        effective = np.divide(total**2, squares, out=np.zeros(at.size), where=count > 0)
+        arms.append(pd.DataFrame({"at_risk": count, "effective_at_risk": effective}))
+    return pd.concat(arms)
 
 
 def _estimand(weighted: Weighted) -> dict[str, str]:
     """Word what is estimated."""
-    basis = weighted.basis
-    phase = weighted.question.exposed
+    basis, phase = weighted.basis, weighted.question.exposed
     if basis.grace is None:
-        states = (
-            f"in {phase} against not in it"
-            if basis.course.current
-            else f"{phase} started against not started yet"
-        )
-        leaving = "; leaving it tells nothing" if basis.course.current else ""
+        states, leaving = f"{phase} started against not started yet", ""
+        if basis.course.current:
+            states, leaving = f"in {phase} against not in it", "; leaving it tells nothing"
         return {
             "population": "all eligible patients, at risk from becoming eligible",
             "compared": f"{states}, at the same time, if starting depended on time alone{leaving}",
             "hazard ratio": "marginal, constant over time",
         }
-    unit = weighted.cohort.unit
     return {
         "population": "all eligible patients who have not started yet, from becoming eligible",
-        "compared": f"{phase} {unit}, at a time uniform over them in those event-free then, "
-        "against never",
+        "compared": f"{phase} {weighted.cohort.unit}, at a time uniform over them in those "
+        "event-free then, against never",
         "curves": "survival of each arm and their difference: no form is put on the hazards",
         "hazard ratio": "of the arms, averaged over the events seen; where hazards are not "
         "proportional it depends on follow-up, and the arm that starts is in part unexposed "

@@ -1,4 +1,4 @@
-"""The model of who starts the exposed phase, and when.
+"""The model of who starts the exposed phase, and when; and how alike those are who could have.
 
 It is fitted for many weightings of the patients at once, which is what a bootstrap by patient
 needs.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.studies.weighting.course import StartingCourse
@@ -44,18 +45,15 @@ def fit_starts(course: StartingCourse, columns: Bools, patients: Floats) -> Star
     eligible.
     """
     cells = course.cells
-    dummies = np.eye(course.intervals)[cells.interval]
     # Intervals that nobody at risk reaches have no rate.
-    dummies = dummies[:, dummies.any(axis=0)]
-    count = dummies.shape[1]
-    design = np.concatenate([dummies, cells.values[:, columns]], axis=1)
-    size = design.shape[1]
+    reached, interval = np.unique(cells.interval, return_inverse=True)
+    count, size = reached.size, reached.size + int(columns.sum())
+    design = np.concatenate([np.eye(count)[interval], cells.values[:, columns]], axis=1)
     weight = patients[cells.patient]
     time = weight * cells.time[:, None]
     starts = weight * cells.start[:, None]
-    middle = np.zeros((size, weight.shape[1]))
+    point = middle = np.zeros((size, weight.shape[1]))
     middle[:count] = np.log(starts.sum(axis=0) / time.sum(axis=0))
-    point = middle
     if weight.shape[1] > 1:
         # From the fit to mean weights it is near to all.
         near = fit_starts(course, columns, patients.mean(axis=1, keepdims=True))
@@ -92,7 +90,7 @@ def log_inverse_probability(course: StartingCourse, fitted: Starts, rows: Ints) 
     rate = np.exp(fitted.log_rate)
     passed = rate * cells.time[:, None]
     opened = np.cumsum(passed, axis=0) - passed
-    fresh = np.concatenate([[True], np.diff(cells.patient) != 0])
+    fresh = np.append(True, np.diff(cells.patient) != 0)
     opened -= opened[fresh][np.cumsum(fresh) - 1]
     logs = np.zeros((rows.size, rate.shape[1]))
     cell = cells.of[rows]
@@ -110,3 +108,40 @@ def log_inverse_probability(course: StartingCourse, fitted: Starts, rows: Ints) 
     at = at[done]
     logs[done] = opened[at] + passed[at] - fitted.log_rate[at]
     return logs
+
+
+def balance_of(course: StartingCourse) -> pd.DataFrame:
+    """Compare who starts with who could have, interval by interval of the model of starting."""
+    cells, alike = course.cells, np.ones((course.cohort.size, 1))
+    every = fit_starts(course, np.ones(len(course.names), dtype=bool), alike)
+    time_only = fit_starts(course, course.kept, alike)
+
+    def stabilised(rows: Ints) -> Floats:
+        logs = [log_inverse_probability(course, fit, rows)[:, 0] for fit in (every, time_only)]
+        return np.asarray(np.exp(logs[0] - logs[1]))
+
+    risk, starts = np.flatnonzero(cells.of >= 0), np.flatnonzero(cells.start)
+    cell, time = cells.of[risk], (course.until - course.since)[risk]
+    # The weight of a patient who starts is that after the start.
+    beyond = np.zeros(course.cohort.size)
+    later = np.flatnonzero(course.after & (course.first == course.start[course.patient]))
+    beyond[course.patient[later]] = stabilised(later)
+    columns = {}
+    for name, risk_weight, start_weight in (
+        ("unweighted", time, np.ones(starts.size)),
+        ("weighted", time * stabilised(risk), beyond[cells.patient[starts]]),
+    ):
+        sums = np.zeros((course.intervals, len(course.names)))
+        np.add.at(sums, cells.interval[cell], risk_weight[:, None] * cells.values[cell])
+        total = np.bincount(cells.interval[cell], risk_weight, course.intervals)[:, None]
+        means = np.divide(sums, total, out=np.zeros_like(sums), where=total > 0)
+        apart = cells.values[starts] - means[cells.interval[starts]]
+        columns[name] = (start_weight[:, None] * apart).sum(axis=0) / start_weight.sum()
+    return pd.DataFrame(
+        {
+            "covariate": list(course.names),
+            "log_hazard_ratio": every.coefficient[:, 0] / course.scale,
+            "se": every.se[:, 0] / course.scale,
+            **columns,
+        }
+    )

@@ -15,9 +15,8 @@ from bayesblina.core.errors import SpecError, require_kind
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.person_time.question import ENTRY, Question
-from bayesblina.studies.weighting.balance import balance_of
 from bayesblina.studies.weighting.course import StartingCourse, make_course
-from bayesblina.studies.weighting.starts import fit_starts, log_inverse_probability
+from bayesblina.studies.weighting.starts import balance_of, fit_starts, log_inverse_probability
 
 CAVEAT = (
     "a fit with these weights is a weighted pseudo-posterior: it takes the weights for known and "
@@ -217,8 +216,6 @@ def starting_weights(
     >>> list(weighted.balance["covariate"])
     ['age_group[35-54]', 'age_group[55+]', 'prior_salvage[yes]', 'marrow_blasts']
     """
-    require_kind(cohort, Cohort, "cohort")
-    require_kind(question, Question, "question")
     course = make_course(
         cohort,
         question,
@@ -228,8 +225,6 @@ def starting_weights(
         adjust=adjust,
         cuts=cuts,
     )
-    asked = replace(question, endpoints=(endpoint,), eligible_from=ENTRY, transplant=None)
-    asked = replace(asked, phase_end=None, reference=None)
     size = course.patient.size
     basis = Basis(
         course=course,
@@ -246,7 +241,7 @@ def starting_weights(
     return _weighted(
         basis,
         truncate,
-        question=asked,
+        question=Question(exposed=question.exposed, eligible_from=ENTRY, endpoints=(endpoint,)),
         phase_start=np.where(course.after & ~course.inside, np.inf, course.start[course.patient]),
         caveat=CAVEAT + (CAVEAT_OF_LEAVING if course.current else ""),
     )
@@ -316,8 +311,6 @@ def clone_censor_weight(
     >>> trial.question.exposed
     'maintenance within 6'
     """
-    require_kind(cohort, Cohort, "cohort")
-    require_kind(question, Question, "question")
     if not 0 < grace < np.inf:
         raise SpecError(f"grace must be greater than 0 and finite, got {grace!r}.")
     course = make_course(
@@ -331,10 +324,10 @@ def clone_censor_weight(
         grace=float(grace),
     )
     who, begun = course.patient, course.after
-    since = course.start[who] - course.begin[who]
     # Never: as long as nothing has been started.
     never = np.flatnonzero(~begun & ~course.prevalent[who])
     # Within the grace period: the share of uniform starts to come, or their density.
+    since = (course.start - course.begin)[who]
     in_time = np.where(begun, since <= grace, course.until <= grace * (1 + 1e-12))
     starts = np.flatnonzero(in_time & ~course.prevalent[who])
     if not begun[starts].any():
@@ -354,11 +347,14 @@ def clone_censor_weight(
         upper=np.full(rows.size, np.inf),
         grace=float(grace),
     )
-    asked = Question(exposed=f"{question.exposed} within {grace:g}", eligible_from=ENTRY)
     return _weighted(
         basis,
         truncate,
-        question=replace(asked, endpoints=(endpoint,)),
+        question=Question(
+            exposed=f"{question.exposed} within {grace:g}",
+            eligible_from=ENTRY,
+            endpoints=(endpoint,),
+        ),
         phase_start=np.where(basis.exposed, 0.0, np.inf),
         caveat=CAVEAT + CAVEAT_OF_ARMS,
     )
@@ -374,14 +370,14 @@ def _limits(basis: Basis, weights: Floats, shares: tuple[float, float]) -> tuple
         raise SpecError(f"truncate must be two shares from 0 to 1 in order, got {shares!r}.")
     limits = np.stack([np.zeros(weights.size), np.full(weights.size, np.inf)])
     arm = basis.exposed if basis.grace is not None else np.zeros(weights.size, dtype=bool)
-    for own in np.unique(arm):
-        rows = np.flatnonzero(arm == own)
-        rows = rows[np.argsort(weights[rows], kind="stable")]
-        passed = np.cumsum((basis.end - basis.begin)[rows])
-        for index, share in ((0, low), (1, high)):
-            if 0 < share < 1:
-                last = min(int(np.searchsorted(passed, share * passed[-1])), rows.size - 1)
-                limits[index, arm == own] = weights[rows[last]]
+    time = basis.end - basis.begin
+    for index, share in ((0, low), (1, high)):
+        if 0 < share < 1:
+            for own in np.unique(arm):
+                rows = arm == own
+                limits[index, rows] = np.quantile(
+                    weights[rows], share, method="inverted_cdf", weights=time[rows]
+                )
     return limits[0], limits[1]
 
 
@@ -394,8 +390,7 @@ def _weighted(
     caveat: str,
 ) -> Weighted:
     """Make pieces patients of their own: each enters late, and leaves at its end."""
-    course, cohort = basis.course, basis.course.cohort
-    of = basis.patient
+    course, cohort, of = basis.course, basis.course.cohort, basis.patient
     untruncated = basis.weights(np.ones((cohort.size, 1)))[:, 0]
     lower, upper = _limits(basis, untruncated, truncate)
     basis = replace(basis, lower=lower, upper=upper)

@@ -6,7 +6,8 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from itertools import product
+from functools import partial
+from itertools import chain, product
 from typing import Any, Literal
 
 import numpy as np
@@ -76,9 +77,10 @@ class Scenario:
     @property
     def key(self) -> str:
         """Hash of everything that decides the result: equal analyses have equal keys."""
-        content = {item.name: getattr(self, item.name) for item in fields(self)}
-        content |= {"question": asdict(self.question)}
-        content |= {"model": self.model.model_dump(mode="json", by_alias=True)}
+        content = {item.name: getattr(self, item.name) for item in fields(self)} | {
+            "question": asdict(self.question),
+            "model": self.model.model_dump(mode="json", by_alias=True),
+        }
         del content["settings"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -118,10 +120,9 @@ class Scenario:
         BayesblinaError
             If the scenario cannot be asked of the cohort.
         """
-        patients = self.cohort(cohort, seed=seed)
-        cuts: Sequence[float] | None = self.cuts
+        patients, cuts = self.cohort(cohort, seed=seed), self.cuts
         if self.intervals is not None:
-            cuts = _cuts(patients, self.question, self.intervals)
+            cuts = _placed_cuts(patients, self.question, self.intervals)
         return person_time_for(self.model, patients, self.question, cuts=cuts)
 
     def cohort(self, cohort: Cohort, *, seed: int) -> Cohort:
@@ -152,15 +153,13 @@ class Scenario:
             raise SpecError("No patient is left.")
         covariates = dict(cohort.covariates)
         if self.covariates is not None:
-            unknown = [name for name in self.covariates if name not in covariates]
-            if unknown:
-                raise SpecError(
-                    f"No covariate '{unknown[0]}'. {nearest(unknown[0], list(covariates))}"
-                )
+            for name in self.covariates:
+                if name not in covariates:
+                    raise SpecError(f"No covariate '{name}'. {nearest(name, list(covariates))}")
             covariates = {name: covariates[name] for name in self.covariates}
         start, end = cohort.phase_start[keep], cohort.phase_end[keep]
         if self.phase_shift or self.phase_jitter:
-            start, end = self._moved(cohort, keep, start, end, seed=seed)
+            start = self._moved(cohort, keep, start, end, seed=seed)
         elif keep.all() and self.covariates is None:
             return cohort
         return replace(
@@ -184,39 +183,32 @@ class Scenario:
 
     def _moved(
         self, cohort: Cohort, keep: Bools, start: Floats, end: Floats, *, seed: int
-    ) -> tuple[Floats, Floats]:
+    ) -> Floats:
         """Move starts of the exposed phase, not beyond what the order of events allows."""
         index = cohort.phases.index(self.question.exposed)
         # An error belongs to the patient, whoever else is in the scenario.
         generator = np.random.default_rng([seed, round(self.phase_jitter * 1e6)])
         error = generator.normal(size=cohort.size)[keep] * self.phase_jitter
         moved = start[:, index] + self.phase_shift + error
-        before = start[:, :index]
-        earliest = np.nanmax(
-            np.concatenate([np.zeros((moved.size, 1)), before, end[:, :index]], axis=1), axis=1
+        times = [outcome.time[keep] for outcome in cohort.endpoints.values()]
+        stops = [np.where(time >= 0, time, np.nan) for time in times]
+        # Bounds that a patient does not have are NaN, which fmax and fmin pass over.
+        earliest = np.fmax.reduce([np.zeros(moved.size), *start[:, :index].T, *end[:, :index].T])
+        latest = np.fmin.reduce(
+            [np.full(moved.size, np.inf), *stops, end[:, index], *start[:, index + 1 :].T]
         )
-        stops = [
-            np.where(outcome.time[keep] >= 0, outcome.time[keep], np.nan)
-            for outcome in cohort.endpoints.values()
-        ]
-        later = [*stops, end[:, index], *start[:, index + 1 :].T]
-        latest = np.nanmin(
-            np.stack([np.where(np.isnan(bound), np.inf, bound) for bound in later]), axis=0
-        )
-        started = np.isfinite(start[:, index])
         # Whoever started did so: a start that would lie outside stays where it was.
-        possible = started & (moved > earliest) & (moved < latest)
         changed = start.copy()
-        changed[possible, index] = moved[possible]
-        return changed, end.copy()
+        changed[:, index] = np.where((moved > earliest) & (moved < latest), moved, start[:, index])
+        return changed
 
 
-def _levels(cohort: Cohort, name: str, told: str = "No") -> tuple[str, ...]:
+def _levels(cohort: Cohort, name: str, refusal: str = "No") -> tuple[str, ...]:
     """Look up the levels of a categorical covariate."""
     covariate = cohort.covariates.get(name)
     if covariate is None or covariate.kind != "categorical":
         known = [key for key, own in cohort.covariates.items() if own.kind == "categorical"]
-        raise SpecError(f"{told} categorical covariate '{name}'. {nearest(name, known)}")
+        raise SpecError(f"{refusal} categorical covariate '{name}'. {nearest(name, known)}")
     return covariate.levels
 
 
@@ -227,7 +219,7 @@ def _has_level(cohort: Cohort, name: str, level: str) -> Bools:
     return np.asarray(cohort.covariates[name].values == levels.index(level))
 
 
-def _cuts(cohort: Cohort, question: Question, parts: int) -> list[float]:
+def _placed_cuts(cohort: Cohort, question: Question, parts: int) -> tuple[float, ...]:
     """Place the default cuts, with the events shared into another number of parts."""
     episodes = find_episodes(cohort, question)
     require_comparison(episodes, question)
@@ -236,7 +228,7 @@ def _cuts(cohort: Cohort, question: Question, parts: int) -> list[float]:
         entry_times=entry_times(episodes, question),
         parts=parts,
     )
-    return [float(cut) for cut in cuts]
+    return tuple(cuts.tolist())
 
 
 def scenarios(
@@ -302,9 +294,7 @@ def scenarios(
     if invalid not in ("raise", "row"):
         raise SpecError(f"invalid must be 'raise' or 'row', got {invalid!r}.")
     expanded = {name: _settings(cohort, name, values) for name, values in (axes or {}).items()}
-    named = list(expanded)
-    for mapping in explicit:
-        named += [name for name in mapping if name not in named]
+    named = list(dict.fromkeys(chain(expanded, *explicit)))
     for name in named:
         if name not in AXES:
             raise SpecError(f"No axis '{name}'. {nearest(name, AXES)}")
@@ -361,23 +351,23 @@ def worded(value: Any) -> str:
     >>> worded((0.5, 2.0)), worded(None)
     ('0.5 to 2', 'none')
     """
-    if value is None:
-        return "none"
-    if isinstance(value, ModelDefinition):
-        return value.name
-    if isinstance(value, BaseModel):
-        return worded(value.model_dump(exclude_defaults=True))
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {worded(part)}" for key, part in value.items())
-    if isinstance(value, bool):
-        return str(value)
-    if isinstance(value, int | float | np.integer | np.floating):
-        return f"{value:g}"
-    if isinstance(value, list | tuple):
-        if len(value) == 2 and all(isinstance(part, int | float) for part in value):
-            return f"{value[0]:g} to {value[1]:g}"
-        return ", ".join(worded(part) for part in value) or "none"
-    return str(value)
+    match value:
+        case None | []:
+            return "none"
+        case ModelDefinition():
+            return value.name
+        case BaseModel():
+            return worded(value.model_dump(exclude_defaults=True))
+        case Mapping():
+            return ", ".join(f"{key} {worded(part)}" for key, part in value.items())
+        case int() | float() | np.integer() | np.floating() if not isinstance(value, bool):
+            return f"{value:g}"
+        case [int() | float() as lower, int() | float() as upper]:
+            return f"{lower:g} to {upper:g}"
+        case list() | tuple():
+            return ", ".join(map(worded, value))
+        case _:
+            return str(value)
 
 
 def _settings(cohort: Cohort, name: str, values: Any) -> list[Any]:
@@ -398,8 +388,8 @@ def _varied(base: Scenario, mapping: Mapping[str, Any]) -> Scenario:
     varied = base
     if "model" in mapping:
         definition = _loaded(mapping["model"])
-        roles = {role: name for role, name in base.model.roles.items() if name}
-        known = {role: name for role, name in roles.items() if role in definition.roles}
+        roles = base.model.roles.items()
+        known = {role: name for role, name in roles if name and role in definition.roles}
         varied = replace(varied, model=definition.with_covariates(**known))
     for name, value in mapping.items():
         if name in QUESTION_AXES:
@@ -433,17 +423,12 @@ def _pair(value: Any) -> tuple[str, str]:
     return str(covariate), str(level)
 
 
-def _shift(value: Any, axis: str = "phase_shift") -> float:
+def _time(value: Any, *, axis: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
         raise SpecError(f"{axis} must be a finite number, got {value!r}.")
-    return float(value)
-
-
-def _jitter(value: Any) -> float:
-    jitter = _shift(value, "phase_jitter")
-    if jitter < 0:
+    if axis == "phase_jitter" and value < 0:
         raise SpecError("phase_jitter must not be negative.")
-    return jitter
+    return float(value)
 
 
 # How settings of a scenario's own attributes are read.
@@ -453,6 +438,6 @@ READ: Mapping[str, Callable[[Any], Any]] = {
     "covariates": lambda value: tuple(map(str, value)),
     "only": _pair,
     "without": _pair,
-    "phase_shift": _shift,
-    "phase_jitter": _jitter,
+    "phase_shift": partial(_time, axis="phase_shift"),
+    "phase_jitter": partial(_time, axis="phase_jitter"),
 }

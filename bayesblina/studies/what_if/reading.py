@@ -25,8 +25,8 @@ from bayesblina.estimands.ratios import (
     whose_conclusion,
 )
 from bayesblina.studies.axes import AXES, BASE
+from bayesblina.studies.what_if.engine import Store
 from bayesblina.studies.what_if.layout import BASE_LABEL
-from bayesblina.studies.what_if.store import Store
 
 # Rows that a notebook shows.
 DISPLAYED = 40
@@ -41,6 +41,10 @@ BESIDE_RATIO = (
     "companion_upper",
     "companion_probability_below_1",
     "event_times",
+)
+EFFECTS = (
+    *("axis", "low", "high", "log_ratio_low", "log_ratio_high", "log_ratio_range"),
+    *("probability_low", "probability_high", "probability_range", "scenarios"),
 )
 NUMBERS = (*SUMMARY, "mean_log", "sd_log", "patients", "events", "events_exposed", *BESIDE_RATIO)
 
@@ -181,24 +185,19 @@ class Sensitivity:
             raise SpecError(f"ratio must be greater than 0, got {ratio!r}.")
         require_direction(direction)
         rows = self.of_endpoint(endpoint)
-        given = direction or self.direction
+        given, is_base = direction or self.direction, self._is_base(rows)
+        if given is None and not is_base.any():
+            raise SpecError(
+                f"{endpoint}: the base case has no answer, so that there is no conclusion to "
+                "hold against the scenarios: give direction='lower' or 'higher'."
+            )
         says = {
             "lower": (rows["probability_below_1"] >= probability) & (rows["median"] < ratio),
             "higher": (rows["probability_below_1"] <= 1 - probability)
             & (rows["median"] > 1 / ratio),
         }
         says["open"] = ~(says["lower"] | says["higher"])
-        concluded: str
-        if given is None:
-            base = np.flatnonzero((rows[list(self.axes)] == BASE).all(axis=1))
-            if not base.size:
-                raise SpecError(
-                    f"{endpoint}: the base case has no answer, so that there is no conclusion to "
-                    "hold against the scenarios: give direction='lower' or 'higher'."
-                )
-            concluded = next(name for name, good in says.items() if good.iloc[base[0]])
-        else:
-            concluded = given
+        concluded: str = given or next(name for name, good in says.items() if good[is_base].iloc[0])
         good = says[concluded]
         silent = self.table[self.table["status"] != "converged"]
         return Holds(
@@ -233,12 +232,16 @@ class Sensitivity:
             If the endpoint is unknown or no scenario converged.
         """
         rows = self.of_endpoint(endpoint)
-        if self.direction is None and not (rows[list(self.axes)] == BASE).all(axis=1).any():
+        if self.direction is None and not self._is_base(rows).any():
             return (
                 f"{endpoint}: the base case has no answer, so that there is no conclusion to hold "
                 f"against the {len(rows)} scenarios that have one."
             )
         return str(self.holds(endpoint))
+
+    def _is_base(self, rows: pd.DataFrame) -> pd.Series[bool]:
+        """Say which rows are of the base case."""
+        return (rows[list(self.axes)] == BASE).all(axis=1)
 
     def effects(self, endpoint: str) -> pd.DataFrame:
         """How far each axis, and each pair of axes, moves the answer.
@@ -270,11 +273,13 @@ class Sensitivity:
             for axis, other in combinations(self.axes, 2)
             if (pair := self._pair(rows, axis, other)) is not None
         ]
-        columns = ["axis", "low", "high", "log_ratio_low", "log_ratio_high", "log_ratio_range"]
-        columns += ["probability_low", "probability_high", "probability_range", "scenarios"]
-        table = pd.DataFrame(effects, columns=columns)
-        order = table["log_ratio_range"].abs().sort_values(ascending=False, kind="stable").index
-        return table.loc[order].reset_index(drop=True)
+        return pd.DataFrame(effects, columns=list(EFFECTS)).sort_values(
+            "log_ratio_range",
+            key=lambda ranges: ranges.abs(),
+            ascending=False,
+            kind="stable",
+            ignore_index=True,
+        )
 
     def _main(self, rows: pd.DataFrame, axis: str) -> dict[str, Any]:
         """Compare settings of an axis, all others at their base or averaged over a full design."""
@@ -282,17 +287,14 @@ class Sensitivity:
         crossed = rows.groupby(axis)[others].nunique().gt(1).any(axis=1).all() if others else False
         inside = rows if crossed else rows[(rows[others] == BASE).all(axis=1)]
         means = inside.groupby(axis, sort=False)[["mean_log", "probability_below_1"]].mean()
-        order = means["mean_log"].sort_values().index
-        low, high = order[0], order[-1]
-        first, last = means.loc[low], means.loc[high]
-        certain = means["probability_below_1"]
+        ratios, certain = means["mean_log"].sort_values(), means["probability_below_1"]
         return {
             "axis": axis,
-            "low": low,
-            "high": high,
-            "log_ratio_low": first["mean_log"],
-            "log_ratio_high": last["mean_log"],
-            "log_ratio_range": last["mean_log"] - first["mean_log"],
+            "low": ratios.index[0],
+            "high": ratios.index[-1],
+            "log_ratio_low": ratios.iloc[0],
+            "log_ratio_high": ratios.iloc[-1],
+            "log_ratio_range": ratios.iloc[-1] - ratios.iloc[0],
             "probability_low": certain.min(),
             "probability_high": certain.max(),
             "probability_range": certain.max() - certain.min(),
@@ -333,14 +335,10 @@ class Sensitivity:
     def __repr__(self) -> str:
         """Show counts."""
         scenarios = self.table.drop_duplicates("key")
-        counts = scenarios["status"].value_counts()
-        parts = [
-            f"{counts[name]} {name}"
-            for name in ("converged", "not converged", "failed")
-            if name in counts
-        ]
-        marked = len({row["key"] for row in self.table.to_dict("records") if beside(row)})
-        parts += [f"{marked} marked"] if marked else []
+        counts = scenarios["status"].value_counts().to_dict()
+        counts["marked"] = len({row["key"] for row in self.table.to_dict("records") if beside(row)})
+        shown = ("converged", "not converged", "failed", "marked")
+        parts = [f"{counts[name]} {name}" for name in shown if counts.get(name)]
         kind = "; synthetic patients" if self.synthetic else ""
         return f"Sensitivity({len(scenarios)} scenarios; {', '.join(parts)}{kind})"
 
@@ -384,11 +382,9 @@ class Holds:
             "without an answer": self.without_answer,
             "counted, but marked": self.marked,
         }
-        told = [f"; {words}: {' | '.join(names)}" for words, names in others.items() if names]
-        holds = (
-            f"{self.endpoint}: {self._conclusion()} holds in {self.holds} of {self.of} scenarios"
-        )
-        return f"{holds}{''.join(told)}."
+        notes = [f"; {words}: {' | '.join(names)}" for words, names in others.items() if names]
+        counts = f"holds in {self.holds} of {self.of} scenarios"
+        return f"{self.endpoint}: {self._conclusion()} {counts}{''.join(notes)}."
 
     def _conclusion(self) -> str:
         whose = whose_conclusion(self.source)

@@ -1,47 +1,61 @@
-"""Run scenarios of one analysis, and keep what is finished."""
+"""Run scenarios of one analysis, and grids of study designs, and keep what is finished."""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
+from itertools import product
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
-from bayesblina.core.errors import SpecError, StorageError, require_kind
-from bayesblina.core.files import reason_of, write_bytes
-from bayesblina.estimands.ratios import Direction, hazard_ratio, require_direction
+from bayesblina.core.arguments import require_kind, require_seed
+from bayesblina.core.errors import SpecError, nearest
+from bayesblina.core.files import write_bytes
+from bayesblina.estimands.direction import Direction, require_direction
+from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.estimands.summaries import summary
-from bayesblina.inference.convergence import SamplerSettings, sampler_settings
+from bayesblina.hazards.definition import ModelDefinition
+from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.inference.fitting import LIBRARIES, Fit, fit_person_time
 from bayesblina.patients.cohort import Cohort
-from bayesblina.studies.what_if.engine import Engine, Workers, reason_of_failure, run_stored
+from bayesblina.studies.planning.characteristics import (
+    CHARACTERISTICS,
+    operating_characteristics,
+    planned_model,
+)
+from bayesblina.studies.planning.designs import StudyDesign
+from bayesblina.studies.what_if.engine import (
+    Engine,
+    Progress,
+    Result,
+    Store,
+    Workers,
+    reason_of_failure,
+    refused,
+    run_stored,
+)
 from bayesblina.studies.what_if.layout import Scenario
 from bayesblina.studies.what_if.reading import BESIDE_RATIO, SUMMARY, Sensitivity
-from bayesblina.studies.what_if.store import Store
 
 DRAWS = "draws"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What every scenario needs besides itself.
+def run_scenario(
+    scenario: Scenario, *, cohort: Cohort, seed: int, settings: SamplerSettings, draws: bool
+) -> Result:
+    """Run one scenario; whatever goes wrong with it becomes a record.
 
     `draws`: whether draws of the hazard ratios come back with the summaries.
-    """
-
-    cohort: Cohort
-    seed: int
-    settings: SamplerSettings
-    draws: bool
-
-
-def run_scenario(work: Work, scenario: Scenario) -> tuple[dict[str, Any], Any]:
-    """Run one scenario; whatever goes wrong with it becomes a record.
 
     Result: `record`: ``key``, ``label``, ``settings``, ``status`` (``"converged"``,
     ``"not converged"`` or ``"failed"``), ``reason`` and ``results``, one entry per endpoint.
@@ -51,60 +65,56 @@ def run_scenario(work: Work, scenario: Scenario) -> tuple[dict[str, Any], Any]:
         "key": scenario.key,
         "label": scenario.label,
         "settings": dict(scenario.settings),
-        "seed": scenario.seed(work.seed),
+        "seed": scenario.seed(seed),
     }
     try:
-        person_time = scenario.person_time(work.cohort, seed=work.seed)
         fitted = fit_person_time(
             scenario.model,
-            person_time,
+            scenario.person_time(cohort, seed=seed),
             scenario.question,
             seed=record["seed"],
-            settings=work.settings,
+            settings=settings,
             complete=False,
             compared=True,
         )
-        results, draws = _results(fitted)
+        results, logs = _results(fitted)
     except Exception as error:
         reason = reason_of_failure(error)
         return {**record, "status": "failed", "reason": reason, "results": []}, None
     failures = fitted.convergence.failures()
     status = "not converged" if failures else "converged"
     record |= {"status": status, "reason": "; ".join(failures), "results": results}
-    return record, draws if work.draws else None
+    return record, logs if draws else None
 
 
 def _results(fitted: Fit) -> tuple[list[dict[str, Any]], Any]:
-    ratios = hazard_ratio(fitted)
+    ratios, person_time = hazard_ratio(fitted), fitted.person_time
     table = {str(row["endpoint"]): row for row in summary(ratios).to_dict("records")}
     logs = np.log(ratios["hazard_ratio"].transpose("chain", "draw", "endpoint").values)
-    counts = fitted.person_time.table[["events", "person_time"]]
-    exposed = fitted.person_time.table["role"].values == "exposed"
-    people = fitted.person_time.people
+    exposed = person_time.table["role"].values == "exposed"
     results = []
-    for index, name in enumerate(fitted.person_time.endpoints):
-        row = table[name]
-        events = counts["events"].sel(endpoint=name).values
-        results.append(
-            {
-                "endpoint": name,
-                **{column: float(row[column]) for column in SUMMARY},
-                "mean_log": float(logs[:, :, index].mean()),
-                "sd_log": float(logs[:, :, index].std(ddof=1)),
-                "patients": int(np.isfinite(people["exit"].sel(endpoint=name).values).sum()),
-                "events": float(events.sum()),
-                "events_exposed": float(events[:, exposed].sum()),
-                **_beside(row),
-            }
-        )
-    for result in results:
+    for index, name in enumerate(person_time.endpoints):
+        events = person_time.table["events"].sel(endpoint=name).values
+        result = {
+            "endpoint": name,
+            **{column: float(table[name][column]) for column in SUMMARY},
+            "mean_log": float(logs[:, :, index].mean()),
+            "sd_log": float(logs[:, :, index].std(ddof=1)),
+            "patients": int(
+                np.isfinite(person_time.people["exit"].sel(endpoint=name).values).sum()
+            ),
+            "events": float(events.sum()),
+            "events_exposed": float(events[:, exposed].sum()),
+            **_beside(table[name]),
+        }
         unusable = [
             key
             for key, value in result.items()
             if isinstance(value, float) and not math.isfinite(value)
         ]
         if unusable:
-            raise ArithmeticError(f"{result['endpoint']}: {', '.join(unusable)} is not finite")
+            raise ArithmeticError(f"{name}: {', '.join(unusable)} is not finite")
+        results.append(result)
     return results, logs
 
 
@@ -133,7 +143,7 @@ def sensitivity(
     draws: int = 1000,
     tune: int = 1000,
     chains: int = 4,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Sensitivity:
     """Run scenarios, and keep each on disk as soon as it is finished.
 
@@ -222,13 +232,12 @@ def sensitivity(
     folder = store.folder / DRAWS
 
     def keep(record: dict[str, Any], logs: Any) -> None:
-        if logs is None:
-            return
-        try:
-            folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"Cannot make the folder '{folder}': {reason_of(error)}.") from None
-        write_bytes(folder / f"{record['key']}.npy", _as_bytes(logs))
+        if logs is not None:
+            with refused(f"Cannot make the folder '{folder}'"):
+                folder.mkdir(exist_ok=True)
+            content = io.BytesIO()
+            np.save(content, logs, allow_pickle=False)
+            write_bytes(folder / f"{record['key']}.npy", content.getvalue())
 
     def lacks(record: dict[str, Any]) -> bool:
         wanted = keep_draws and bool(record["results"])
@@ -238,8 +247,7 @@ def sensitivity(
         store,
         header,
         tasks,
-        run_scenario,
-        Work(cohort=cohort, seed=int(seed), settings=settings, draws=keep_draws),
+        partial(run_scenario, cohort=cohort, seed=int(seed), settings=settings, draws=keep_draws),
         workers=where,
         resume=resume,
         progress=progress,
@@ -249,22 +257,11 @@ def sensitivity(
     return Sensitivity.of(header, records)
 
 
-def _as_bytes(values: Any) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    np.save(buffer, values, allow_pickle=False)
-    return buffer.getvalue()
-
-
 def hash_of_cohort(cohort: Cohort) -> str:
     """Hash all that is known of the patients."""
-    import hashlib
-
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr((cohort.unit, cohort.phases, cohort.phase_ends_known)).encode())
     arrays = [cohort.patients.astype(str), cohort.phase_start, cohort.phase_end]
     arrays += [] if cohort.transplant is None else [cohort.transplant]
-    digest.update(repr((cohort.unit, cohort.phases, cohort.phase_ends_known)).encode())
     for name, outcome in sorted(cohort.endpoints.items()):
         digest.update(name.encode())
         arrays += [outcome.time, outcome.event, outcome.entry]
@@ -275,3 +272,130 @@ def hash_of_cohort(cohort: Cohort) -> str:
         digest.update(repr((array.shape, array.dtype.str)).encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def design_grid(
+    design: StudyDesign,
+    axes: Mapping[str, Sequence[Any]],
+    *,
+    seed: int,
+    out: str | PathLike[str] | None = None,
+    replications: int = 1000,
+    success: float = 0.975,
+    prior: HazardRatioPrior | None = None,
+    effect: HazardRatioPrior | None = None,
+    analysis: Literal["companion", "model"] = "companion",
+    model: str | ModelDefinition = "primary",
+    settings: SamplerSettings | None = None,
+    resume: bool = False,
+    engine: Engine = "local",
+    scheduler: str | None = None,
+    workers: int | None = 1,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Vary a design: all combinations of settings of its attributes.
+
+    Parameters
+    ----------
+    design
+        The design.
+    axes
+        By attribute of `StudyDesign` the settings to try.
+    seed, replications, success, prior, effect, analysis, model, settings
+        As for `operating_characteristics`. Designs share the seed, so that they differ by what
+        was varied and less by chance.
+    out
+        Folder in which every finished design is kept at once, as scenarios of `sensitivity` are;
+        by default none.
+    resume
+        Whether to go on from what an earlier run left in the folder.
+    engine, scheduler, workers
+        Where designs are run, as for `sensitivity`; by default in this process.
+    progress
+        Called with the number of designs done and that of all.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per combination: its settings, what `operating_characteristics` gives, and
+        ``reason``, empty unless the design failed.
+
+    Raises
+    ------
+    SpecError
+        If an attribute is unknown or a setting impossible.
+    StorageError
+        If the folder cannot be written to, or holds something else.
+    """
+    require_kind(design, StudyDesign, "design")
+    require_seed(seed)
+    if effect is not None and "hazard_ratio" in axes:
+        raise SpecError("The hazard ratio is drawn from `effect`, so it cannot be varied too.")
+    known = [name for name in StudyDesign.__dataclass_fields__ if name != "unit"]
+    for name, values in axes.items():
+        if name not in known:
+            raise SpecError(f"A design has no '{name}'. {nearest(name, known)}")
+        if isinstance(values, str) or not isinstance(values, list | tuple) or not values:
+            raise SpecError(f"{name}: give a list of settings, got {values!r}.")
+    combinations = [dict(zip(axes, chosen, strict=True)) for chosen in product(*axes.values())]
+    designs = [replace(design, **chosen) for chosen in combinations]
+    tasks = {_key(varied): varied for varied in designs}
+    definition = planned_model(model, prior)
+    sampler = settings or SamplerSettings()
+    asked = {
+        "seed": int(seed),
+        "replications": replications,
+        "success": success,
+        "analysis": analysis,
+    }
+    work = partial(
+        _run_design, {**asked, "effect": effect, "model": definition, "settings": sampler}
+    )
+    where = Workers(engine=engine, scheduler=scheduler, count=workers)
+    records = {}
+    if out is None:
+        for record, _ in where.run(work, list(tasks.values())):
+            records[record["key"]] = record
+            if progress is not None:
+                progress(len(records), len(tasks))
+    else:
+        header = {
+            "what": "designs",
+            **asked,
+            "effect": None if effect is None else effect.model_dump(mode="json"),
+            "model": definition.model_dump(mode="json", by_alias=True),
+            "sampler": {k: v for k, v in asdict(sampler).items() if k != "cores"},
+            "versions": {name: version(name) for name in LIBRARIES},
+        }
+        store = Store(folder=Path(out))
+        stored = run_stored(
+            store, header, tasks, work, workers=where, resume=resume, progress=progress
+        )
+        records = {record["key"]: record for record in stored}
+    rows = []
+    for chosen, varied in zip(combinations, designs, strict=True):
+        record = records[_key(varied)]
+        shown = {k: str(v) if isinstance(v, tuple | list) else v for k, v in chosen.items()}
+        results = {name: record["results"].get(name) for name in CHARACTERISTICS}
+        rows.append({**shown, **results, "reason": record["reason"]})
+    return pd.DataFrame(rows)
+
+
+def _key(design: StudyDesign) -> str:
+    """Hash a design."""
+    return hashlib.sha256(json.dumps(asdict(design), sort_keys=True).encode()).hexdigest()
+
+
+def _run_design(asked: Mapping[str, Any], design: StudyDesign) -> Result:
+    """Simulate and analyse one design; whatever goes wrong with it becomes its record."""
+    record: dict[str, Any] = {"key": _key(design), "reason": "", "results": {}}
+    try:
+        row = operating_characteristics(design, **asked).iloc[0].to_dict()
+    except Exception as error:
+        return {**record, "reason": reason_of_failure(error)}, None
+    # JSON has no missing numbers.
+    record["results"] = {
+        str(name): None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in row.items()
+    }
+    return record, None

@@ -1,20 +1,25 @@
-"""Confounders nobody measured: how strong they must be, and what is left without them."""
+"""Confounders nobody measured and events recorded wrongly: how strong, and what is left without."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
+from scipy.special import expit, logit, ndtri
 
-from bayesblina.core.arguments import require_kind, require_numbers
+from bayesblina.core.arguments import require_kind, require_numbers, require_seed
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.estimands.ratios import GIVEN, OWN, Direction, hazard_ratio, require_direction
 from bayesblina.inference.fitting import Fit
-from bayesblina.studies.bias.uncertain import Uncertain, without_bias
+
+# A number that is known, or the ends of the interval that holds 95 % of what it may be.
+Uncertain = float | tuple[float, float]
+Kind = Literal["share", "ratio"]
 
 
 def e_value(ratio: ArrayLike, *, common: bool = False) -> Floats:
@@ -118,9 +123,9 @@ def e_values(
         *ratios["hazard_ratio"].dims
     )
     values = ratios["hazard_ratio"].copy(data=e_value(concluded.values, common=common))
-    sides = np.where(lower.values, "lower", "higher")
+    sides = (lower.dims, np.where(lower.values, "lower", "higher"))
     return xr.Dataset(
-        {"e_value": values.assign_coords(direction=(lower.dims, sides))},
+        {"e_value": values.assign_coords(direction=sides)},
         attrs={
             **ratios.attrs,
             "null": float(null),
@@ -258,10 +263,10 @@ def confounding(
     >>> round(1.76 / float(confounding(0.7, 0.5, 5.0)), 2)
     1.39
     """
-    with_it = require_numbers(prevalence_exposed, "prevalence_exposed")
-    without = require_numbers(prevalence_unexposed, "prevalence_unexposed")
+    exposed = require_numbers(prevalence_exposed, "prevalence_exposed")
+    unexposed = require_numbers(prevalence_unexposed, "prevalence_unexposed")
     extra = require_numbers(ratio, "ratio") - 1.0
-    return np.asarray((1.0 + with_it * extra) / (1.0 + without * extra))
+    return np.asarray((1.0 + exposed * extra) / (1.0 + unexposed * extra))
 
 
 def tipping_points(
@@ -322,3 +327,118 @@ def tipping_points(
         },
         attrs={**estimated.attrs, "prevalence_exposed": float(prevalence_exposed)},
     )
+
+
+def adjust_for_misclassification(
+    fit: Fit,
+    *,
+    seen_exposed: Uncertain = 1.0,
+    seen_unexposed: Uncertain = 1.0,
+    false_exposed: Uncertain = 0.0,
+    false_unexposed: Uncertain = 0.0,
+    seed: int,
+) -> xr.Dataset:
+    """Take events that were missed, and events that were none, out of the hazard ratio.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    seen_exposed, seen_unexposed
+        Share of true events that were recorded, in exposed and unexposed patient-time.
+    false_exposed, false_unexposed
+        Share of recorded events that were none.
+    seed
+        Seed of what is uncertain.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``hazard_ratio`` over (chain, draw, endpoint), of true events. Patients whose event was
+        missed count as at risk afterwards, which is neglected: it matters only where many are.
+
+    Raises
+    ------
+    SpecError
+        If a share is impossible.
+
+    Notes
+    -----
+    Greenland (1996), doi:10.1093/ije/25.6.1107.
+    """
+    return without_bias(
+        fit,
+        seed,
+        {
+            "seen_exposed": ("share", seen_exposed),
+            "seen_unexposed": ("share", seen_unexposed),
+            "false_exposed": ("share", false_exposed),
+            "false_unexposed": ("share", false_unexposed),
+        },
+        _misclassification,
+    )
+
+
+def _misclassification(
+    seen_exposed: Floats, seen_unexposed: Floats, false_exposed: Floats, false_unexposed: Floats
+) -> Floats:
+    """Factor by which missed and false events bias a rate ratio."""
+    if min(seen_exposed.min(), seen_unexposed.min()) <= 0 or (
+        max(false_exposed.max(), false_unexposed.max()) >= 1
+    ):
+        raise SpecError("Some true events must be seen, and some recorded events must be true.")
+    return np.asarray(
+        (seen_exposed / (1.0 - false_exposed)) / (seen_unexposed / (1.0 - false_unexposed))
+    )
+
+
+def without_bias(
+    fit: Fit,
+    seed: int,
+    given: Mapping[str, tuple[Kind, Uncertain]],
+    bias: Callable[..., Floats],
+) -> xr.Dataset:
+    """Divide a fit's hazard ratios by a bias, draw by draw; what is uncertain is drawn in order."""
+    require_kind(fit, Fit, "fit")
+    require_seed(seed)
+    ratios = hazard_ratio(fit)
+    values = ratios["hazard_ratio"].transpose("chain", "draw", ...)
+    generator = np.random.default_rng(seed)
+    drawn = [
+        draw_uncertain(kind, name, value, values.shape[:2], generator)
+        for name, (kind, value) in given.items()
+    ]
+    unbiased = values / xr.DataArray(bias(*drawn), dims=("chain", "draw"))
+    return xr.Dataset({"hazard_ratio": unbiased}, attrs=ratios.attrs)
+
+
+def draw_uncertain(
+    kind: Kind,
+    name: str,
+    value: Uncertain,
+    shape: tuple[int, ...],
+    generator: np.random.Generator,
+) -> Floats:
+    """Draw a number: fixed, or a share normal in its log odds, or a ratio normal in its log."""
+    share = kind == "share"
+    if isinstance(value, int | float):
+        if not (0 <= value <= 1 if share else 0 < value < math.inf):
+            raise SpecError(
+                f"{name} must be {'a share from 0 to 1' if share else 'a ratio greater than 0'}, "
+                f"got {value!r}."
+            )
+        return np.full(shape, float(value))
+    try:
+        lower, upper = (float(end) for end in value)
+    except (TypeError, ValueError):
+        raise SpecError(f"{name} must be a number or (lower, upper), got {value!r}.") from None
+    if not 0 < lower < upper < (1 if share else math.inf):
+        raise SpecError(
+            f"{name}: an interval of "
+            f"{'a share must lie inside 0 to 1' if share else 'a ratio must be positive'}, "
+            f"got {value!r}."
+        )
+    scale, back = (logit, expit) if share else (np.log, np.exp)
+    ends = scale(np.array([lower, upper]))
+    sd = (ends[1] - ends[0]) / (2.0 * ndtri(0.975))
+    return np.asarray(back(generator.normal(ends.mean(), sd, shape)))

@@ -24,8 +24,14 @@ from bayesblina.cli.manner import (
     typed,
 )
 from bayesblina.core.arguments import LARGEST_SEED
-from bayesblina.output.result_files import REPORT, SUMMARY, require_elsewhere
-from bayesblina.output.staging import require_folder, results_in
+from bayesblina.output.result_files import (
+    REPORT,
+    SUMMARY,
+    require_elsewhere,
+    require_folder,
+    require_own,
+    results_in,
+)
 
 if TYPE_CHECKING:
     from bayesblina.output.analysis import Analysis
@@ -204,13 +210,14 @@ def _run(
     with manner.stage("read"):
         study = read_study(path)
         require_elsewhere((path, *study.files()), out)
+        require_own(out)
         # What is wrong in the file itself is told before tables are loaded.
         from bayesblina.output.request import request_of
 
         request = request_of(study, seed=seed, minimum_count=minimum_count, command=command)
     manner.say(f"{request.cohort!r}")
     with manner.stage("load libraries"):
-        from bayesblina.output.analysing import answer
+        from bayesblina.output.analysis import answer
 
         # Read before anything is sampled: what is wrong with it is told now.
         events = study.adverse_events(request.cohort)

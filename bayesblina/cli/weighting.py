@@ -20,8 +20,13 @@ from bayesblina.cli.manner import (
     reported,
 )
 from bayesblina.core.arguments import LARGEST_SEED
-from bayesblina.output.figure_files import file_name, require_file_names, write_figure
-from bayesblina.output.staging import require_folder, staged
+from bayesblina.output.result_files import (
+    file_name,
+    require_file_names,
+    require_folder,
+    staged,
+    write_figure,
+)
 
 if TYPE_CHECKING:
     from bayesblina.studies.weighting import Weighted, WeightedEffect

@@ -19,7 +19,7 @@ from bayesblina.core.errors import EstimandError, SpecError, StorageError
 from bayesblina.core.masking import MASK
 from bayesblina.inference import fitting
 from bayesblina.inference.drawing import NO_COMPANION
-from bayesblina.output import analysing
+from bayesblina.output import analysis as analysis_module
 from bayesblina.output.analysis import Analysis
 from bayesblina.output.report.folder import write_report
 from bayesblina.output.result_files import TEXTS
@@ -137,7 +137,7 @@ def test_nothing_is_sampled_again(
         raise AssertionError("sampled")
 
     monkeypatch.setattr(fitting, "fit", sample)
-    monkeypatch.setattr(analysing, "with_refit", sample)
+    monkeypatch.setattr(analysis_module, "with_refit", sample)
     fit = replace(analysis.fit, companion=NO_COMPANION, gate=fitting.NOT_COMPARED)
     found = bb.analyse(cohort, study.question(), fit=fit)
     assert found.fit is fit

@@ -459,7 +459,7 @@ def test_estimates_of_other_counts_are_not_hidden_with_an_account(
     tables = {**whole.tables, "patient_flow": account_of(*rows), "safety": pd.DataFrame(adverse)}
     left = without_few(replace(whole, tables=tables), minimum=MINIMUM)
     assert left.flow is not None
-    assert left.flow.found.times >= {2}
+    assert left.flow.masking.times >= {2}
     shown = left.results.tables["safety"]
     assert shown["person_time"].tolist() == [900, 300]
     assert shown["rate_per_year_median"].notna().all()

@@ -19,6 +19,8 @@ from bayesblina.output.report.wording import (
     Number,
     Row,
     Words,
+    companion,
+    known,
     number,
     records,
     shape_of,
@@ -28,50 +30,44 @@ from bayesblina.person_time.event_times import DECLARE, UNSEEN
 
 WITHOUT = "; without one, by Cox's partial likelihood with the same priors and covariates, it is "
 TABLE = "hazard_ratios"
-# What follows how far the answers are apart.
-THEN: Mapping[str, str] = {"failed": ": do not use the number with a baseline"}
-
-
-def known(row: Mapping[Any, Any], column: str) -> bool:
-    """Say whether a row has a number.
-
-    False where the column or its number is missing.
-
-    >>> known({"prior_pull": float("nan")}, "prior_pull"), known({}, "prior_pull")
-    (False, False)
-    """
-    return column in row and math.isfinite(float(row[column]))
+WITHOUT_PRIOR, WITHOUT_COVARIATE_PRIORS = "without_prior_median", "without_covariate_priors_median"
+# What pulls an answer: the column that is known where it does, and from and to which one it does.
+PULLS = (
+    (WITHOUT_PRIOR, "the prior of the hazard ratio", WITHOUT_PRIOR, "companion_median"),
+    (
+        WITHOUT_COVARIATE_PRIORS,
+        "the priors of the covariates",
+        WITHOUT_COVARIATE_PRIORS,
+        "companion_median",
+    ),
+    ("baseline_pull", "the baseline", "companion_median", "median"),
+)
 
 
 def compared(row: Mapping[Any, Any], fit: Fit) -> Words:
     """Set the answer beside the one without a baseline, in a sentence."""
-    if not known(row, "companion_median"):
+    without = companion(dict(row))
+    if without is None:
         why = fit.companion.reason.removeprefix("not compared: ")
         words = f"Not compared with a model without a baseline: {why}"
         if fit.gate.against:
             words += f". Compared with {fit.gate.against}: {WORDS[fit.gate.state]}"
         return (f"{words}.",)
-    shape = shape_of(row)
-
-    def companion(column: str, form: str = shape) -> Number:
-        return number(row, f"companion_{column}", form, table=TABLE)
-
-    probability = companion("probability_below_1", PROBABILITY)
-    state = str(row[BASELINE])
-    apart = abs(float(row["baseline_shift"]))
+    state, apart = str(row[BASELINE]), abs(float(row["baseline_shift"]))
     size = "" if state == "passed" else f", by {apart:.1f} standard deviations"
+    then = ": do not use the number with a baseline" if state == FAILED else ""
     return (
         "With a baseline hazard the hazard ratio is ",
-        number(row, "median", shape, table=TABLE),
+        number(row, "median", shape_of(row), table=TABLE),
         WITHOUT,
-        companion("median"),
+        without["median"],
         " (",
-        companion("lower"),
+        without["lower"],
         " to ",
-        companion("upper"),
+        without["upper"],
         "; probability below 1: ",
-        probability,
-        f"): {WORDS[state]}{size}{THEN.get(state, '')}.",
+        number(row, "companion_probability_below_1", PROBABILITY, table=TABLE),
+        f"): {WORDS[state]}{size}{then}.",
     )
 
 
@@ -81,39 +77,13 @@ def pulled(row: Mapping[Any, Any]) -> Words:
     The sentence; none where nothing is known.
     """
     shape = shape_of(row)
-
-    def shown_as(column: str) -> Number:
-        return number(row, column, shape, table=TABLE)
-
-    parts: list[Words] = []
-    if known(row, "without_prior_median"):
-        parts.append(
-            (
-                "the prior of the hazard ratio from ",
-                shown_as("without_prior_median"),
-                " to ",
-                shown_as("companion_median"),
-            )
-        )
-    if known(row, "without_covariate_priors_median"):
-        parts.append(
-            (
-                "the priors of the covariates from ",
-                shown_as("without_covariate_priors_median"),
-                " to ",
-                shown_as("companion_median"),
-            )
-        )
-    if known(row, "baseline_pull"):
-        parts.append(
-            ("the baseline from ", shown_as("companion_median"), " to ", shown_as("median"))
-        )
-    if not parts:
-        return ()
-    joined: list[str | Number] = ["What pulls it: "]
-    for index, part in enumerate(parts):
-        joined += [*(["; "] if index else []), *part]
-    return (*joined, ".")
+    words: list[str | Number] = []
+    for column, what, start, end in PULLS:
+        if known(row, column):
+            ends = [number(row, name, shape, table=TABLE) for name in (start, end)]
+            words += [f"; {what} from " if words else f"What pulls it: {what} from "]
+            words += [ends[0], " to ", ends[1]]
+    return (*words, ".") if words else ()
 
 
 def visits_in_words(fit: Fit, *, coarse: bool = False) -> tuple[str, ...]:

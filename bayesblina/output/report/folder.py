@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
+from bayesblina.core.csv_files import to_csv
 from bayesblina.core.files import write_text
 from bayesblina.core.masking import MINIMUM_COUNT
 from bayesblina.core.masking.minimum import require_minimum
+from bayesblina.core.masking.tables import TIME_DIGITS, digits
 from bayesblina.estimands.curves import survival
-from bayesblina.output.figure_files import write_figure
+from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.output.progress import Progress
 from bayesblina.output.report.hiding import Shown, without_few
 from bayesblina.output.report.page import render_shown
@@ -21,12 +25,10 @@ from bayesblina.output.report.results import (
     Results,
     read_results,
     seal_record,
-    write_tables,
     write_unmasked,
 )
 from bayesblina.output.report.summary import summary
 from bayesblina.output.request import Curves
-from bayesblina.output.result_figures import Figures
 from bayesblina.output.result_files import (
     FIT,
     RECORD,
@@ -34,15 +36,83 @@ from bayesblina.output.result_files import (
     SUMMARY,
     UNMASKED,
     earlier_results,
+    file_name,
+    require_own,
+    staged,
+    write_figure,
 )
-from bayesblina.output.staging import staged
 from bayesblina.studies.what_if.store import NAME as SCENARIOS
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from xarray import Dataset
 
 # What holds single patients, or counts that are not shown, and stays with the analyst.
 STAYS = (FIT, UNMASKED, SCENARIOS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Figures(Mapping[str, "Figure"]):
+    """Figures by the names of their files, each drawn when it is asked for.
+
+    `shown`: the results, without what would tell a small count.
+    `curves`: draws of survival at the first landmark.
+    """
+
+    shown: Shown
+    curves: Dataset
+
+    @property
+    def _endpoints(self) -> dict[str, str]:
+        """Endpoints that have curves, by the name of the figure."""
+        endpoints = self.shown.results.tables["survival"]["endpoint"].unique()
+        return {f"survival_{file_name(name)}": name for name in map(str, endpoints)}
+
+    def __repr__(self) -> str:
+        """Name the figures."""
+        return f"Figures({', '.join(self)})"
+
+    def __iter__(self) -> Iterator[str]:
+        """Name the figures."""
+        ratios = self.shown.results.tables["hazard_ratios"]
+        return iter([*self._endpoints, *(["hazard_ratio"] if len(ratios) else [])])
+
+    def __len__(self) -> int:
+        """Count the figures."""
+        return sum(1 for _ in self)
+
+    def __getitem__(self, name: str) -> Figure:
+        """Draw a figure."""
+        if name not in list(self):
+            raise KeyError(f"no figure '{name}': there are {', '.join(self) or 'none'}")
+        from bayesblina.output import plots
+
+        if name == "hazard_ratio":
+            results = self.shown.results
+            prior, ratios = results.fit.definition.phases.prior, hazard_ratio(results.fit)
+            # In the order of the draws.
+            kept = ratios["endpoint"].isin(results.tables["hazard_ratios"]["endpoint"].tolist())
+            return plots.hazard_ratio(ratios.sel(endpoint=kept), prior=(prior.mean, prior.sd))
+        endpoint = self._endpoints[name]
+        curves = self.curves
+        if self.shown.coarse:
+            # The last time is some patient's own.
+            times = [digits(time, TIME_DIGITS) for time in curves["time"].values.tolist()]
+            curves = curves.assign_coords(time=times)
+        return plots.survival(
+            curves,
+            endpoint=endpoint,
+            observed=self._rows("simon_makuch", endpoint),
+            at_risk=self._rows("at_risk", endpoint),
+        )
+
+    def _rows(self, name: str, endpoint: str) -> pd.DataFrame | None:
+        """Take the rows of an endpoint at the curves' landmark, if there are any."""
+        table = self.shown.results.tables.get(name)
+        if table is None:
+            return None
+        own = (table["endpoint"] == endpoint) & (table["landmark"] == self.curves.attrs["landmark"])
+        return table[own] if own.any() else None
 
 
 def write_report(
@@ -90,13 +160,9 @@ def write_report(
     """
     page = None if out is None else Path(out)
     report_again(
-        folder,
-        out=page,
-        minimum_count=minimum_count,
-        sensitivity=sensitivity,
-        progress=Progress(),
+        folder, out=page, minimum_count=minimum_count, sensitivity=sensitivity, progress=Progress()
     )
-    return Path(folder) / REPORT if page is None else page
+    return page or Path(folder) / REPORT
 
 
 def report_again(
@@ -110,34 +176,24 @@ def report_again(
     """Write the report of a folder, and the folder again where it shows other counts."""
     with progress.stage("read"):
         results = read_results(folder, sensitivity=sensitivity)
+    folder = Path(folder)
     with progress.stage("report"):
         own = int(results.record.get("minimum_count", 1))
-        default = own if own > 1 else MINIMUM_COUNT
-        minimum = require_minimum(
-            default if minimum_count is None else minimum_count, "minimum_count"
-        )
-        left = without_few(results, minimum=minimum)
-        if out is None and own != minimum:
-            _mask_again(Path(folder), left, progress)
+        if minimum_count is None:
+            minimum_count = own if own > 1 else MINIMUM_COUNT
+        left = without_few(results, minimum=require_minimum(minimum_count, "minimum_count"))
+        if out is None and own != left.minimum:
+            curves = _drawn_again(results) if results.record.get("figures") else None
+            # Written beside, and moved when all are there: a folder that is half of one kind and
+            # half of another cannot be read, and what its tables hide may be in no file any more.
+            old = earlier_results(folder) - {FIT}
+            with staged(folder, progress.interrupts, old=old, last=RECORD) as stage:
+                write_files(stage, left, curves, beside=folder)
         else:
             page = render_shown(left)
             with progress.interrupts.held():
-                write_text(Path(folder) / REPORT if out is None else out, page)
+                write_text(out or folder / REPORT, page)
     return left
-
-
-def _mask_again(folder: Path, left: Shown, progress: Progress) -> None:
-    """Write everything but the fit again, with other counts shown."""
-    record = left.whole.record
-    drawn = bool(record.get("figures")) or any(folder.glob("*.svg"))
-    curves = _drawn_again(left.whole) if drawn else None
-    # Written beside, and moved when all are there: a folder that is half of one kind and half
-    # of another cannot be read, and what its tables hide may be in no file any more.
-    old = earlier_results(folder) - {FIT}
-    with staged(folder, progress.interrupts, old=old, last=RECORD) as stage:
-        kept = {name: value for name, value in record.items() if name != "sha256"}
-        results = replace(left.whole, record={**kept, "figures": drawn})
-        write_files(stage, replace(left, whole=results), curves, beside=folder)
 
 
 def write_files(
@@ -158,15 +214,18 @@ def write_files(
     """
     clock = Progress() if progress is None else progress
     with clock.stage("tables"):
-        if left.minimum > 1:
+        if left.coarse:
             write_unmasked(stage, left.whole)
-        write_tables(stage, left.results.tables)
-        stays = {*staying(stage), *staying(beside)} - (set() if left.minimum > 1 else {UNMASKED})
+        for name, table in left.results.tables.items():
+            write_text(stage / f"{name}.csv", to_csv(table))
+        stays = {*staying(stage), *staying(beside)} - (set() if left.coarse else {UNMASKED})
         text = summary(left, stays=[name for name in STAYS if name in stays])
         write_text(stage / SUMMARY, text)
     if curves is not None:
         with clock.stage("figures"):
-            for name, figure in Figures(shown=left, curves=curves).items():
+            figures = Figures(shown=left, curves=curves)
+            require_own(beside, figures)
+            for name, figure in figures.items():
                 write_figure(figure, stage, name)
     with clock.stage("record"):
         if progress is not None:

@@ -17,27 +17,23 @@ from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.tables.marks import CONVERGED
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.hazards.mathematics import mathematics
+from bayesblina.output.report import checks, estimates
 from bayesblina.output.report.answer import (
     banners,
     event_times_in_words,
     gate_rows,
     gate_words,
-    known,
     weak_points,
 )
 from bayesblina.output.report.figures import COLOURS, shorten
-from bayesblina.output.report.guidelines import checklist
 from bayesblina.output.report.hiding import FEW, Shown, about_others, without_few
-from bayesblina.output.report.methods import REFERENCES, numbered, paragraphs
+from bayesblina.output.report.methods import REFERENCES, checklist, numbered, paragraphs
 from bayesblina.output.report.results import Results
-from bayesblina.output.report.sections import checks, ratios, scenarios, survival
-from bayesblina.output.report.sections.rows import count, endpoints_of, mark_of, rows_of
 from bayesblina.output.report.wording import (
-    PROBABILITY,
-    Number,
     Row,
+    endpoints_of,
     estimand_of,
-    number,
+    mark_of,
     prior_sentence,
     provenance_of,
 )
@@ -88,8 +84,15 @@ def render_shown(left: Shown) -> str:
     )
     environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_printable)
     environment.filters["short"] = lambda text: shorten(str(text), OPTION_LENGTH)
-    content = _content(left)
-    content |= {"css": Markup(css), "script": Markup(script), "policy": _policy(css, script)}
+    content = {
+        **_heading(left),
+        **_estimates(left),
+        **_evidence(left),
+        **_account(left),
+        "css": Markup(css),
+        "script": Markup(script),
+        "policy": _policy(css, script),
+    }
     return environment.from_string(page).render(content) + "\n"
 
 
@@ -128,21 +131,12 @@ def embedded(value: object) -> Markup:
     return Markup(text)
 
 
-def _content(left: Shown) -> Row:
-    """Gather what the page's template names."""
-    return {**_heading(left), **_estimates(left), **_evidence(left), **_account(left)}
-
-
 def _heading(left: Shown) -> Row:
     """Gather what stands above everything else, and the words of the whole page."""
     results = left.results
     fit, question = results.fit, results.fit.question
     # An illness-death model has hazard ratios of transitions, and curves of endpoints.
     named = endpoints_of(left.whole.tables["survival"])
-    warned = [
-        {**banner, "failures": about_others(banner["failures"], left.withheld)}
-        for banner in banners(fit, left.gate, coarse=left.coarse)
-    ]
     return {
         "title": results.record["title"],
         "subtitle": f"{question.exposed} against {question.against}: {', '.join(named)}",
@@ -150,7 +144,10 @@ def _heading(left: Shown) -> Row:
         "synthetic": results.synthetic,
         "converged": fit.converged,
         "failures": fit.convergence.failures(),
-        "banners": warned,
+        "banners": [
+            {**banner, "failures": about_others(banner["failures"], left.withheld)}
+            for banner in banners(fit, left.gate, coarse=left.coarse)
+        ],
         "marks": [mark_of(name) for name in fit.failed if name != CONVERGED],
         "sections": SECTIONS,
         "notes": {**results.record["notes"], **_masked_away(left)},
@@ -171,30 +168,27 @@ def _estimates(left: Shown) -> Row:
     results, fit = left.results, left.results.fit
     endpoints = endpoints_of(results.tables["survival"])
     draws = hazard_ratio(fit)
-    curves, data, landmarks, regimes = survival.curves(left, endpoints)
+    curves, data, landmarks, regimes = estimates.curves(left, endpoints)
     thresholds = _thresholds(results)
-    mark = " ".join(
-        filter(
-            None, [" (synthetic patients)" if results.synthetic else "", *map(mark_of, fit.failed)]
-        )
-    )
+    marks = [" (synthetic patients)"] if results.synthetic else []
+    mark = " ".join([*marks, *map(mark_of, fit.failed)])
     return {
         "kind": str(draws.attrs["kind"]),
-        "answers": ratios.answers(results),
-        "curve_shift": survival.curve_shift(results),
+        "answers": estimates.answers(results),
+        "curve_shift": estimates.curve_shift(results),
         "endpoints": endpoints,
         "landmarks": [f"{landmark:g}" for landmark in landmarks],
-        "first_landmark": survival.first_landmark(results, landmarks),
+        "first_landmark": estimates.first_landmark(results, landmarks),
         "regimes": regimes,
         "curves": curves,
-        "groups": list(survival.colours_of(results).items()),
+        "groups": list(estimates.colours_of(results).items()),
         "steps": "Observed curves are masked: their steps would tell how many events there were.",
-        "means": ratios.means(results),
-        "densities": ratios.densities(results, draws["hazard_ratio"], thresholds),
+        "means": estimates.means(results),
+        "densities": estimates.densities(results, draws["hazard_ratio"], thresholds),
         "thresholds": thresholds,
-        "ratios": ratios.ratios(results, thresholds),
-        "ladder": ratios.ladder(results),
-        "sensitivity": scenarios.sensitivity(results.sensitivity, masked=left.scenarios),
+        "ratios": estimates.ratios(results, thresholds),
+        "ladder": estimates.ladder(results),
+        "sensitivity": estimates.sensitivity(results.sensitivity, masked=left.scenarios),
         "data": embedded({"curves": data, "colours": COLOURS, "mark": mark}),
     }
 
@@ -233,7 +227,7 @@ def _account(left: Shown) -> Row:
     shown = [*results.tables, *(["thresholds"] if len(_thresholds(results)) > 1 else [])]
     methods = paragraphs(fit, shown=shown, unit=fit.person_time.unit)
     return {
-        "safety": safety(results),
+        "safety": checks.safety(results),
         "methods": methods,
         "mathematics": mathematics(fit.definition),
         "numbers": numbered(methods, *CITED),
@@ -254,30 +248,6 @@ def _masked_away(left: Shown) -> dict[str, str]:
     if left.whole.sensitivity is not None and left.results.sensitivity is None:
         notes["sensitivity"] = why
     return notes
-
-
-def safety(results: Results) -> list[Row]:
-    """Take adverse events by phase."""
-
-    def cell(row: Row, column: str, shape: str) -> Number | None:
-        table = f"safety/{row['phase']}"
-        there = known(row, column)
-        return number(row, column, shape, table=table, estimate=False) if there else None
-
-    columns = {"share": ("incidence", PROBABILITY), "rate": ("rate_per_year", ".2f")}
-    ends = {"": "median", "_lower": "lower", "_upper": "upper"}
-    return [
-        {
-            "phase": row["phase"],
-            **{name: count(row[name]) for name in ("patients", "with_event", "events")},
-            **{
-                f"{name}{end}": cell(row, f"{column}_{which}", shape)
-                for name, (column, shape) in columns.items()
-                for end, which in ends.items()
-            },
-        }
-        for row in rows_of(results, "safety")
-    ]
 
 
 def _provenance(results: Results) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES, beside, failed
+from bayesblina.core.tables.marks import BASELINE, CONVERGED, EVENT_TIMES, LONG, beside, failed
 from bayesblina.core.tables.numbers import MISSING, probability
 from bayesblina.core.tables.table import BASELINE_MOVES, VISITS
 from bayesblina.hazards.parts import PowerPrior
@@ -27,6 +27,13 @@ PROBABILITY = "probability"
 # And one that is 1 by definition at the landmark.
 SURVIVAL = "survival"
 HASH = "SHA-256 of events and person-time"
+INTERVAL = ("median", "lower", "upper")
+# Why nothing can be read off an answer, by the gate that failed first.
+UNREADABLE: Mapping[str, str] = {
+    CONVERGED: "The draws did not converge, so nothing can be read off them.",
+    BASELINE: "The baseline moves this hazard ratio, so nothing can be read off it.",
+    EVENT_TIMES: "Its event times are those of visits, so nothing can be read off it.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +71,32 @@ Row = dict[str, Any]
 def records(table: pd.DataFrame) -> list[Row]:
     """Take the rows of a table."""
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def endpoints_of(table: pd.DataFrame) -> list[str]:
+    """Name the endpoints of a table, in its order."""
+    return list(map(str, table["endpoint"].unique()))
+
+
+def known(row: Mapping[Any, Any], column: str) -> bool:
+    """Say whether a row has a number.
+
+    False where the column or its number is missing.
+
+    >>> known({"prior_pull": float("nan")}, "prior_pull"), known({}, "prior_pull")
+    (False, False)
+    """
+    return column in row and math.isfinite(float(row[column]))
+
+
+def mark_of(gate: str) -> str:
+    """Name the mark of a gate that was failed."""
+    return LONG[gate].partition(":")[0]
+
+
+def count(cell: object, shape: str = ",.0f") -> str:
+    """Write a count, or the mask in its place."""
+    return cell if isinstance(cell, str) else format(float(str(cell)), shape)
 
 
 def estimand_of(fit: Fit) -> dict[str, str]:
@@ -129,6 +162,28 @@ def number(
     )
 
 
+def numbers_of(
+    row: Mapping[Any, Any], shapes: Mapping[str, str], *, table: str, estimate: bool = True
+) -> dict[str, Number]:
+    """Take several numbers out of a row, each as it is to be shown."""
+    return {
+        column: number(row, column, shape, table=table, estimate=estimate)
+        for column, shape in shapes.items()
+    }
+
+
+def interval(row: Row, table: str, *, prefix: str = "", signed: bool = False) -> dict[str, Number]:
+    """Take a posterior median with its interval, in the digits of the row's own interval."""
+    shape = shape_of(row, signed=signed)
+    return {name: number(row, f"{prefix}{name}", shape, table=table) for name in INTERVAL}
+
+
+def companion(row: Row) -> dict[str, Number] | None:
+    """Take the answer without a baseline, if there is one."""
+    there = known(row, "companion_median")
+    return interval(row, "hazard_ratios", prefix="companion_") if there else None
+
+
 def shown(value: float, shape: str) -> str:
     """Word a number; one that rounding would turn into 0 is said to be below what is shown.
 
@@ -169,21 +224,17 @@ def plain(words: Words) -> str:
 
 def answer(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
     """Answer for one endpoint, in a sentence."""
-    shape = shape_of(row)
-
-    def cell(column: str, shape: str = shape) -> Number:
-        return number(row, column, shape, table="hazard_ratios")
-
+    numbers = interval(dict(row), "hazard_ratios")
     return (
         f"{str(row['endpoint']).upper()}: hazard ratio of {fit.question.exposed} against "
         f"{fit.question.against} ",
-        cell("median"),
+        numbers["median"],
         " (posterior median; 95 % interval ",
-        cell("lower"),
+        numbers["lower"],
         " to ",
-        cell("upper"),
+        numbers["upper"],
         "; probability that it is below 1: ",
-        cell("probability_below_1", PROBABILITY),
+        number(row, "probability_below_1", PROBABILITY, table="hazard_ratios"),
         ").",
     )
 
@@ -191,21 +242,15 @@ def answer(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
 def reading(row: Mapping[Any, Any], fit: Fit) -> str:
     """Say what an answer means and what it does not."""
     exposed = fit.question.exposed
-    if not fit.converged:
-        return "The draws did not converge, so nothing can be read off them."
-    if BASELINE in failed(row):
-        return "The baseline moves this hazard ratio, so nothing can be read off it."
-    if EVENT_TIMES in failed(row):
-        return "Its event times are those of visits, so nothing can be read off it."
-    if row["upper"] < 1:
+    gates = failed({**row, CONVERGED: fit.converged})
+    if gates:
+        return UNREADABLE[gates[0]]
+    below, above = row["upper"] < 1, row["lower"] > 1
+    if below or above:
         return (
-            f"Given the model and its prior, the hazard in {exposed} is lower: the 95 % interval "
-            "lies below 1."
-        )
-    if row["lower"] > 1:
-        return (
-            f"Given the model and its prior, the hazard in {exposed} is higher: the 95 % interval "
-            "lies above 1."
+            f"Given the model and its prior, the hazard in {exposed} is "
+            f"{'lower' if below else 'higher'}: the 95 % interval lies "
+            f"{'below' if below else 'above'} 1."
         )
     return (
         f"Whether {exposed} lowers or raises the hazard is left open: the 95 % interval holds "
@@ -255,12 +300,13 @@ def prior_weight(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
     """Say how much of an answer the prior is."""
     half = HALF_NORMAL_WIDTH * fit.definition.phases.prior.sd
     share = math.log(row["upper"] / row["lower"]) / (2 * half)
+    numbers = interval(dict(row), "hazard_ratios")
     # In a normal approximation the prior's share of the precision is the width's square.
     return (
         f"{str(row['endpoint']).upper()}: the posterior interval, ",
-        number(row, "lower", shape_of(row), table="hazard_ratios"),
+        numbers["lower"],
         " to ",
-        number(row, "upper", shape_of(row), table="hazard_ratios"),
+        numbers["upper"],
         f", has {_percent(share)} of the prior's width on the log scale; the prior carries "
         f"{'' if share**2 < 0.005 else 'about '}{_percent(share**2)} of what is known.",
     )

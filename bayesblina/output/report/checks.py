@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from bayesblina.checks.replicates import replicated_events
 from bayesblina.core.tables.numbers import probability
 from bayesblina.output.report import figures
-from bayesblina.output.report.answer import known
-from bayesblina.output.report.hiding import Shown
-from bayesblina.output.report.joining import joined_events
+from bayesblina.output.report.estimates import colours_of, observed_of
+from bayesblina.output.report.hiding import Shown, joined_events
 from bayesblina.output.report.results import Results
-from bayesblina.output.report.sections.rows import INTERVAL, endpoints_of, rows_of
-from bayesblina.output.report.sections.survival import colours_of, observed_of
-from bayesblina.output.report.wording import PROBABILITY, Row, number, shape_of
+from bayesblina.output.report.wording import (
+    INTERVAL,
+    PROBABILITY,
+    Number,
+    Row,
+    count,
+    endpoints_of,
+    known,
+    number,
+    numbers_of,
+    shape_of,
+)
 
-EXTREME = 0.025
+EXTREME, BELOW_NULL = 0.025, "probability_below_null"
+LOO = {"elpd": ".1f", "se": ".1f", "p_loo": ".1f", "largest_pareto_k": ".2f"}
+BORROWED = {
+    **dict.fromkeys(("hazard_ratio", "lower", "upper", "current", "alone"), ".2f"),
+    **dict.fromkeys(("effective_events", "effective_events_error"), ".0f"),
+}
+SAFETY = {
+    f"{quantity}_{end}": shape
+    for quantity, shape in (("incidence", PROBABILITY), ("rate_per_year", ".2f"))
+    for end in INTERVAL
+}
 
 
 def predictive(left: Shown) -> Row:
@@ -28,16 +48,8 @@ def predictive(left: Shown) -> Row:
         "replicated": _replicated(left),
         "loo": [
             {"endpoint": row["endpoint"], "reliable": bool(row["reliable"])}
-            | {
-                name: number(row, column, shape, table="leave_one_out")
-                for name, column, shape in (
-                    ("elpd", "elpd", ".1f"),
-                    ("se", "se", ".1f"),
-                    ("p_loo", "p_loo", ".1f"),
-                    ("k", "largest_pareto_k", ".2f"),
-                )
-            }
-            for row in rows_of(left.results, "leave_one_out")
+            | numbers_of(row, LOO, table="leave_one_out")
+            for row in left.results.rows("leave_one_out")
         ],
     }
 
@@ -59,56 +71,43 @@ def _p_words(values: pd.Series) -> str:
 def _events(left: Shown) -> list[Row]:
     """Draw events by interval, neighbours joined until each has enough."""
     fit, minimum, drawn = left.results.fit, left.minimum, []
-    computed = left.whole.tables["predictive"]
+    computed, table = left.whole.tables["predictive"], left.results.tables["predictive"]
     for index, endpoint in enumerate(endpoints_of(computed)):
         if endpoint in left.withheld:
             continue
-        rows = left.results.tables["predictive"]
-        rows = rows[rows["endpoint"] == endpoint]
+        rows = table[table["endpoint"] == endpoint]
         if "lower" not in rows:
             replicated = replicated_events(fit, seed=fit.provenance.seed)
             rows = joined_events(replicated.sel(endpoint=endpoint), minimum=minimum)
-        joined = (
-            f"; neighbouring intervals are joined until each has {minimum} events"
-            if len(rows) < (computed["endpoint"] == endpoint).sum()
-            else ""
-        )
-        figure = (
-            figures.events(
-                f"events-{index}",
-                rows,
-                title=f"{endpoint}: events by interval",
-                unit=fit.person_time.unit,
+        row: Row = {"endpoint": endpoint, "figure": None, "joined": ""}
+        if len(rows) < (computed["endpoint"] == endpoint).sum():
+            row["joined"] = f"; neighbouring intervals are joined until each has {minimum} events"
+        if len(rows):
+            title = f"{endpoint}: events by interval"
+            row["figure"] = figures.events(
+                f"events-{index}", rows, title=title, unit=fit.person_time.unit
             )
-            if len(rows)
-            else None
-        )
-        drawn.append({"endpoint": endpoint, "figure": figure, "joined": joined})
+        drawn.append(row)
     return drawn
 
 
 def _replicated(left: Shown) -> list[Row]:
     """Draw replicated curves with the observed ones."""
-    results = left.results
-    drawn: list[Row] = []
-    if "predictive_curves" not in results.tables:
-        return drawn
-    table = results.tables["predictive_curves"]
-    for index, endpoint in enumerate(endpoints_of(table)):
-        rows = table[table["endpoint"] == endpoint]
+    results, drawn = left.results, []
+    table = results.tables.get("predictive_curves", pd.DataFrame({"endpoint": []}))
+    for index, (endpoint, rows) in enumerate(table.groupby("endpoint", sort=False)):
         times = np.sort(rows["time"].unique()).astype(float)
-        start = float(times[0])
-        observed = observed_of(results, endpoint, start, times)
+        observed = observed_of(results, str(endpoint), float(times[0]), times)
         figure = figures.bands(
             f"replicated-{index}",
             rows,
             observed=observed,
             colours=colours_of(results),
             title=f"{endpoint}: replicated and observed curves",
-            axis=f"{results.fit.person_time.unit} from the origin, event-free at {start:g}",
+            axis=f"{results.fit.person_time.unit} from the origin, event-free at {times[0]:g}",
         )
         hidden = "simon_makuch" in left.whole.tables and not observed
-        drawn.append({"figure": figure, "endpoint": endpoint, "hidden": hidden})
+        drawn.append({"figure": figure, "endpoint": str(endpoint), "hidden": hidden})
     return drawn
 
 
@@ -127,7 +126,7 @@ def criteria(results: Results) -> list[Row]:
             "limit": row["limit"],
             "passed": str(row["passed"]) == "True",
         }
-        for row in rows_of(results, "diagnostics")
+        for row in results.rows("diagnostics")
         if row["kind"] == "criterion"
     ]
 
@@ -153,24 +152,19 @@ def parameters(left: Shown) -> list[Row]:
 
 def scaling(results: Results) -> list[Row]:
     """Say what becomes of the answer when priors are raised to powers."""
-
-    def table(row: Row) -> str:
-        return f"prior_sensitivity/{row['component']}/{row['alpha']:g}"
-
+    shapes = {**dict.fromkeys(("mean", "lower", "upper"), ".2f"), BELOW_NULL: PROBABILITY}
     return [
         {
             "endpoint": row["endpoint"],
             "component": row["component"],
             "alpha": f"{row['alpha']:g}",
-            **{
-                name: number(row, name, ".2f", table=table(row))
-                for name in ("mean", "lower", "upper")
-            },
-            "below": number(row, "probability_below_null", PROBABILITY, table=table(row)),
+            **numbers_of(
+                row, shapes, table=f"prior_sensitivity/{row['component']}/{row['alpha']:g}"
+            ),
             "k": f"{row['pareto_k']:.2f}",
             "reading": row["reading"],
         }
-        for row in rows_of(results, "prior_sensitivity")
+        for row in results.rows("prior_sensitivity")
     ]
 
 
@@ -184,13 +178,13 @@ def implied(results: Results) -> list[Row]:
 
     return [
         {"endpoint": row["endpoint"], "quantity": row["quantity"]}
-        | {
-            name: number(
-                row, name, shape(row), table=f"prior_predictive/{row['quantity']}", estimate=False
-            )
-            for name in INTERVAL
-        }
-        for row in rows_of(results, "prior_predictive")
+        | numbers_of(
+            row,
+            dict.fromkeys(INTERVAL, shape(row)),
+            table=f"prior_predictive/{row['quantity']}",
+            estimate=False,
+        )
+        for row in results.rows("prior_predictive")
         # What the model holds constant says nothing.
         if row["lower"] < row["upper"]
     ]
@@ -198,24 +192,34 @@ def implied(results: Results) -> list[Row]:
 
 def borrowed(results: Results) -> list[Row]:
     """Say what external patients add, and how they differ, without counts of patients."""
-    shapes = {
-        **dict.fromkeys(("hazard_ratio", "lower", "upper", "current", "alone"), ".2f"),
-        **dict.fromkeys(("effective_events", "effective_events_error"), ".0f"),
-    }
     return [
         {
             "endpoint": row["endpoint"],
             "what": f"hazard ratio of {row['name']}" if row["name"] else "hazard",
             "source": row["source"],
             "conflict": bool(row["conflict"]),
-            **{
-                name: number(
-                    row, name, shape, table=f"borrowing/{row['part']}/{row['name']}/{row['source']}"
-                )
-                if known(row, name)
-                else None
-                for name, shape in shapes.items()
-            },
+            **_known_numbers(
+                row, BORROWED, table=f"borrowing/{row['part']}/{row['name']}/{row['source']}"
+            ),
         }
-        for row in rows_of(results, "borrowing")
+        for row in results.rows("borrowing")
     ]
+
+
+def safety(results: Results) -> list[Row]:
+    """Take adverse events by phase."""
+    phases = []
+    for row in results.rows("safety"):
+        cells = _known_numbers(row, SAFETY, table=f"safety/{row['phase']}", estimate=False)
+        counts = {name: count(row[name]) for name in ("patients", "with_event", "events")}
+        share, rate = cells["incidence_median"], cells["rate_per_year_median"]
+        phases.append({"phase": row["phase"], **counts, **cells, "share": share, "rate": rate})
+    return phases
+
+
+def _known_numbers(
+    row: Row, shapes: Mapping[str, str], *, table: str, estimate: bool = True
+) -> dict[str, Number | None]:
+    """Take several numbers out of a row; none where there is no number."""
+    there = {name: shape for name, shape in shapes.items() if known(row, name)}
+    return {**dict.fromkeys(shapes), **numbers_of(row, there, table=table, estimate=estimate)}

@@ -158,8 +158,7 @@ def report(
 ) -> None:
     """Write the report of a folder of results: one HTML file that needs nothing else."""
     with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
-        from bayesblina.output.report.folder import report_again, staying
-        from bayesblina.output.report.summary import masking_in_words
+        from bayesblina.output.report.folder import masking_in_words, report_again, staying
 
         left = report_again(
             folder,
@@ -230,9 +229,8 @@ def _run(
 
 def _tell(analysis: Analysis, out: Path, manner: Manner, *, command: str) -> int:
     """Say the answer; return the exit code."""
-    from bayesblina.output.report.folder import staying
+    from bayesblina.output.report.folder import masking_in_words, staying
     from bayesblina.output.report.hiding import FEW
-    from bayesblina.output.report.summary import masking_in_words
     from bayesblina.output.report.wording import sentence
 
     fit, left = analysis.fit, analysis.shown

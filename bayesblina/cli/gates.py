@@ -33,8 +33,8 @@ def failures_in_words(fit: Fit) -> list[str]:
 
 def gates(left: Shown) -> dict[str, Any]:
     """Say how the gates other than convergence came out, for a machine: as it may be shown."""
-    from bayesblina.output.report.answer import event_times_in_words
     from bayesblina.output.report.hiding import about_others
+    from bayesblina.output.report.wording import event_times_in_words
 
     fit = left.whole.fit
     exact = fit.event_times

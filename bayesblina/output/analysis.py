@@ -38,7 +38,6 @@ from bayesblina.patients.account import to_html
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.scan import CohortScan
 from bayesblina.person_time import cells
-from bayesblina.person_time.cells.value import PersonTime
 from bayesblina.person_time.onsets import AdverseEvents
 from bayesblina.person_time.question import Question, bind
 from bayesblina.studies.study_file import read_study
@@ -468,7 +467,7 @@ def require_own_fit(
         raise SpecError("The fit is of other patients than the cohort given.")
 
 
-def _same_states(mine: PersonTime, fitted: PersonTime) -> bool:
+def _same_states(mine: cells.PersonTime, fitted: cells.PersonTime) -> bool:
     """Whether time in phases, and of patterns of covariates, is the same, up to rounding.
 
     A fit may cut phases into pieces, or give every patient a pattern: then these are not compared.

@@ -15,10 +15,9 @@ from bayesblina.core.csv_files import read_csv
 from bayesblina.core.errors import SpecError
 from bayesblina.core.masking import MASK, Masked
 from bayesblina.core.masking.tables import mask_safety, read_observed
-from bayesblina.output.report.checks import safety
 from bayesblina.output.report.folder import write_report
 from bayesblina.output.report.hiding import account, joined_events
-from bayesblina.output.report.page import render
+from bayesblina.output.report.page import render, safety
 from bayesblina.output.report.results import read_results
 
 

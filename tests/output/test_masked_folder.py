@@ -21,12 +21,11 @@ from bayesblina.core.errors import StorageError
 from bayesblina.core.masking import MASK
 from bayesblina.core.tables.marks import OWN
 from bayesblina.output.report import folder as report_folder
-from bayesblina.output.report.answer import gate_rows
-from bayesblina.output.report.folder import write_files
+from bayesblina.output.report.folder import summary, write_files
 from bayesblina.output.report.hiding import without_few
 from bayesblina.output.report.page import render_shown
 from bayesblina.output.report.results import Results, read_results
-from bayesblina.output.report.summary import summary
+from bayesblina.output.report.wording import gate_rows
 from bayesblina.patients.cohort import Cohort
 from tests.core.attacks import account_of
 from tests.output.few import MINIMUM, QUESTION, cohort, guesses, published

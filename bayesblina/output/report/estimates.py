@@ -17,7 +17,6 @@ from bayesblina.core.tables.marks import BASELINE, BAYESIAN, CONVERGED, beside, 
 from bayesblina.estimands.regimes import Never
 from bayesblina.inference.fitting import Fit
 from bayesblina.output.report import figures
-from bayesblina.output.report.answer import compared, pulled
 from bayesblina.output.report.hiding import Shown
 from bayesblina.output.report.results import Results
 from bayesblina.output.report.wording import (
@@ -29,12 +28,14 @@ from bayesblina.output.report.wording import (
     Words,
     answer,
     companion,
+    compared,
     count,
     interval,
     mark_of,
     number,
     numbers_of,
     prior_weight,
+    pulled,
     reading,
     records,
     shape_of,

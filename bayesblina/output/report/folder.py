@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from xarray import Dataset
 
 from bayesblina.core.csv_files import to_csv
+from bayesblina.core.escaping import markdown
+from bayesblina.core.escaping import plain as one_line
 from bayesblina.core.files import write_text
-from bayesblina.core.masking import MINIMUM_COUNT
+from bayesblina.core.masking import MASK, MINIMUM_COUNT
 from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.masking.tables import TIME_DIGITS, digits
+from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES, LONG
 from bayesblina.estimands.curves import survival
 from bayesblina.estimands.ratios import hazard_ratio
+from bayesblina.inference.baseline_gate import WORDS
+from bayesblina.inference.fitting import Fit
+from bayesblina.output import plots
 from bayesblina.output.progress import Progress
-from bayesblina.output.report.hiding import Shown, without_few
+from bayesblina.output.report.hiding import FEW, Shown, about_others, without_few
 from bayesblina.output.report.page import render_shown
 from bayesblina.output.report.results import (
     Results,
@@ -27,7 +35,22 @@ from bayesblina.output.report.results import (
     seal_record,
     write_unmasked,
 )
-from bayesblina.output.report.summary import summary
+from bayesblina.output.report.wording import (
+    HASH,
+    Row,
+    compared,
+    curves_in_words,
+    estimand_of,
+    event_times_in_words,
+    plain,
+    prior_sentence,
+    prior_weight,
+    provenance_of,
+    pulled,
+    sentence,
+    visits_in_words,
+    weak_points,
+)
 from bayesblina.output.request import Curves
 from bayesblina.output.result_files import (
     FIT,
@@ -41,11 +64,8 @@ from bayesblina.output.result_files import (
     staged,
     write_figure,
 )
+from bayesblina.patients.account import COLUMNS, to_markdown
 from bayesblina.studies.what_if.store import NAME as SCENARIOS
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from xarray import Dataset
 
 # What holds single patients, or counts that are not shown, and stays with the analyst.
 STAYS = (FIT, UNMASKED, SCENARIOS)
@@ -85,8 +105,6 @@ class Figures(Mapping[str, "Figure"]):
         """Draw a figure."""
         if name not in list(self):
             raise KeyError(f"no figure '{name}': there are {', '.join(self) or 'none'}")
-        from bayesblina.output import plots
-
         if name == "hazard_ratio":
             results = self.shown.results
             prior, ratios = results.fit.definition.phases.prior, hazard_ratio(results.fit)
@@ -263,3 +281,189 @@ def _drawn_again(results: Results) -> Dataset:
     times = np.sort(results.tables["survival"]["time"].unique()).astype(float)
     curves = Curves(starts=tuple(results.record["starts"]))
     return survival(results.fit, regimes=curves.regimes, times=times, landmark=float(times[0]))
+
+
+# What no masking of one folder can prevent.
+ONE_MINIMUM = (
+    "Hand on one version only: whoever has two of the same patients, with different minimums or "
+    "questions, can subtract one from the other."
+)
+
+
+def summary(left: Shown, *, stays: Sequence[str] = ()) -> str:
+    """Word the results.
+
+    `stays`: files of the folder that hold patients, or counts that are not shown.
+    """
+    results, fit = left.results, left.results.fit
+    source, rows = str(results.record["source"]), results.rows("hazard_ratios")
+    unit, sources = fit.person_time.unit, fit.design.sources
+    weak = weak_points(fit, loo=results.tables.get("leave_one_out"), coarse=left.coarse)
+    weak = about_others(weak, left.withheld)
+    kind = "conditional on the covariates" if fit.design.term_names else "without covariates"
+    moved = curves_in_words(results.tables.get("curve_shift"), unit, coarse=left.coarse)
+    times = about_others(event_times_in_words(fit, coarse=left.coarse), left.withheld)
+    read = [row["patients"] for row in results.rows("patient_flow") if row["step"] == "read"]
+    lines = [
+        f"# {_cell(str(results.record['title']))}",
+        "",
+        *_warnings(left, stays),
+        "## Answer",
+        "",
+        *(line for row in rows for line in _answer(row, fit)),
+        *([f"- {_cell(', '.join(left.withheld))}: masked. {FEW}."] if left.withheld else []),
+        "",
+        *(
+            ["### What weakens it", "", *(f"- {_cell(words)}." for words in weak), ""]
+            if weak
+            else []
+        ),
+        f"The hazard ratios are {kind}{', and of the current patients' if sources else ''}; each "
+        "interval is central (equal-tailed).",
+        "",
+        "## Prior and posterior",
+        "",
+        _cell(prior_sentence(fit)),
+        "",
+        *(f"- {_cell(plain(prior_weight(row, fit)))}" for row in rows),
+        "",
+        "## Question",
+        "",
+        "| attribute | |",
+        "|---|---|",
+        *(f"| {_cell(name)} | {_cell(words)} |" for name, words in estimand_of(fit).items()),
+        "",
+        "## Patients",
+        "",
+        f"{f'{read[0]} ' if read else ''}patients in {_cell(source)}, times in {unit}.",
+        "",
+        _account(left),
+        "",
+        "## Checks",
+        "",
+        "| criterion | value | must be | passed |",
+        "|---|---|---|---|",
+        *(
+            f"| {row['criterion']} | {row['value']:.4g} | {row['limit']} | "
+            f"{'yes' if row['passed'] else '**NO**'} |"
+            for row in fit.convergence.criteria.to_dict("records")
+        ),
+        "",
+        *(f"- Baseline: {_cell(words)}." for words in _baseline(left)),
+        *(f"- Curves: {_cell(words)}." for words in moved),
+        *(f"- Event times: {_cell(words)}." for words in times),
+        *(f"- {_cell(note)}" for note in left.fit_notes),
+        "",
+        "## Provenance",
+        "",
+        *_provenance(fit, source),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _warnings(left: Shown, stays: Sequence[str]) -> list[str]:
+    """Quote what must be read before anything else."""
+    fit, lines = left.results.fit, []
+    if left.coarse:
+        lines += [*(f"> {_cell(words)}" for words in masking_in_words(left, stays)), ""]
+    if fit.person_time.synthetic:
+        lines += ["> **SYNTHETIC**: the patients are simulated. This is never evidence.", ""]
+    failed = {f"**{LONG[name]}**": failures for name, failures in _failed(left).items()}
+    if not fit.converged:
+        words = "**NOT CONVERGED**: do not use these numbers."
+        failed = {words: fit.convergence.failures(), **failed}
+    for words, failures in failed.items():
+        lines += [f"> {words} What failed:", ">", *(f"> - {_cell(text)}" for text in failures), ""]
+    return lines
+
+
+def _answer(row: Row, fit: Fit) -> list[str]:
+    """Word the answer for one endpoint, with what stands beside it."""
+    beside = (compared(row, fit), pulled(row))
+    return [
+        f"- {_cell(sentence(row, fit))}",
+        *(f"  - {_cell(plain(words))}" for words in beside if words),
+    ]
+
+
+def masking_in_words(left: Shown, stays: Sequence[str]) -> tuple[str, ...]:
+    """Say what is masked, and what must not be handed on.
+
+    `stays`: files of the folder that hold patients, or counts that are not shown.
+    """
+    if not left.coarse:
+        return ("Nothing is masked: small counts stand in every file.",)
+    words = [
+        f"Masked: counts of patients or events from 1 to {left.minimum - 1}, and what would tell "
+        f"them, are hidden in the report, tables and figures ({MASK}).",
+        ONE_MINIMUM,
+    ]
+    if stays:
+        words.append(
+            f"Not to be handed on: {', '.join(stays)}, and the study's own data, which hold single "
+            "patients or what is masked."
+        )
+    return tuple(words)
+
+
+def _account(left: Shown) -> str:
+    """Write the account of patients."""
+    rows = left.results.rows("patient_flow")
+    if not rows:
+        return "No account of the patients is there."
+    shapes = {"patients": ".0f", "events": ".0f", "person_time": ".6g"}
+
+    def cell(value: Any, shape: str) -> str:
+        if isinstance(value, str):
+            return value
+        return "" if pd.isna(value) else format(float(value), shape)
+
+    cells = [[cell(row[name], shapes.get(name, "")) for name in COLUMNS] for row in rows]
+    return to_markdown((*COLUMNS[:-1], f"person-{left.results.fit.person_time.unit}"), cells)
+
+
+def _baseline(left: Shown) -> tuple[str, ...]:
+    """Word the gate of the baseline, without the endpoints that are withheld."""
+    fit, gate = left.results.fit, left.gate
+    marked = gate["state"].isin(["failed", "told"])
+    # Words have numbers of what is marked.
+    if not left.withheld and gate[marked].equals(fit.gate.table[marked]):
+        return (left.words(fit.gate.words()),)
+    named = gate[marked | (gate["effect"] == fit.question.exposed)]
+    return tuple(_state_of(row) for row in named.to_dict("records"))
+
+
+def _state_of(row: Mapping[Any, Any]) -> str:
+    """Word a row of the baseline gate without its numbers."""
+    return f"{row['endpoint']}, {row['effect']}: {WORDS[row['state']]}"
+
+
+def _failed(left: Shown) -> dict[str, list[str]]:
+    """Word what failed of the gates other than convergence."""
+    fit, gate = left.results.fit, left.gate
+    moved = (
+        fit.gate.failures()
+        if gate.equals(fit.gate.table)
+        else [_state_of(row) for row in gate[gate["state"] == "failed"].to_dict("records")]
+    )
+    words = {BASELINE: moved, EVENT_TIMES: visits_in_words(fit, coarse=left.coarse)}
+    return {
+        name: list(about_others(failures, left.withheld))
+        for name, failures in words.items()
+        if name in fit.failed
+    }
+
+
+def _provenance(fit: Fit, source: str) -> list[str]:
+    of_fit = provenance_of(fit)
+    return [
+        f"- data: {_cell(source)}, {HASH} `{of_fit[HASH]}`",
+        f"- model: {_cell(of_fit['model'])}",
+        *(f"- {name}: {of_fit[name]}" for name in ("sampling", "versions")),
+    ]
+
+
+def _cell(text: str) -> str:
+    """Write a text in one line of Markdown: nothing that stands in data is markup or HTML."""
+    return markdown(one_line(text))

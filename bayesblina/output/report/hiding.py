@@ -149,6 +149,11 @@ class Shown:
         of_parts = table["effect"] != fit.question.exposed
         return table.assign(**{str(name): table[name].mask(of_parts) for name in numbers})
 
+    @property
+    def fit_notes(self) -> tuple[str, ...]:
+        """What the fit has to tell."""
+        return tuple(map(self.words, self.whole.fit.provenance.notes))
+
     def words(self, text: str) -> str:
         """Take small counts out of a text."""
         return without_counts(text, self.masking.masked) if self.coarse else text

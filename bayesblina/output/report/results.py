@@ -27,12 +27,9 @@ from bayesblina.patients.account import KINDS
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.readers.sources import sha256_of
 from bayesblina.person_time.onsets import AdverseEvents
-from bayesblina.studies.what_if import load_sensitivity
+from bayesblina.studies.what_if import Sensitivity, load_sensitivity, store
 from bayesblina.studies.what_if.layout import BASE_LABEL
-from bayesblina.studies.what_if.reading import Sensitivity
 from bayesblina.studies.what_if.running import hash_of_cohort
-from bayesblina.studies.what_if.store import NAME as SCENARIOS
-from bayesblina.studies.what_if.store import Store
 
 FORMAT = "bayesblina results"
 FORMAT_UNMASKED = "bayesblina unmasked tables"
@@ -244,7 +241,7 @@ def with_scenarios(
     """
     scenarios, why = _scenarios(Path(folder), results)
     if needed and scenarios is None:
-        raise StorageError(f"'{folder}': {why or f'there is no {SCENARIOS}'}.")
+        raise StorageError(f"'{folder}': {why or f'there is no {store.NAME}'}.")
     notes = {**results.record["notes"], **({SENSITIVITY: why} if why else {})}
     return replace(results, sensitivity=scenarios, record={**results.record, "notes": notes})
 
@@ -292,9 +289,9 @@ def _trouble_in(record: Mapping[str, Any]) -> str:
 
 def _scenarios(folder: Path, results: Results) -> tuple[Sensitivity | None, str]:
     """Read scenarios, if they are of the same patients and their base case is this analysis."""
-    if not (folder / SCENARIOS).is_file():
+    if not (folder / store.NAME).is_file():
         return None, ""
-    header, _, _ = Store(folder=folder).read()
+    header, _, _ = store.Store(folder=folder).read()
     if header.get("what") != "scenarios":
         return None, "these are no scenarios of an analysis"
     if header.get("data") != results.record["cohort_sha256"]:

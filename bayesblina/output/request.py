@@ -96,8 +96,7 @@ class Request:
             validate_cuts(self.sampling["cuts"])
         if not isinstance(cohort, Cohort):
             # Who is at risk is known when the engine has added up.
-            scanned = {item.name: item for item in cohort.covariates}
-            require_roles(self.model, _levels(scanned))
+            require_roles(self.model, _levels({item.name: item for item in cohort.covariates}))
             require_file_names(bind(question, cohort))
             return
         episodes = find_episodes(cohort, question)
@@ -119,8 +118,7 @@ class Request:
 
 def _levels(covariates: Mapping[str, Any]) -> dict[str, Any]:
     """Take the levels of covariates that have some, by their names."""
-    items = covariates.items()
-    return {name: item.levels for name, item in items if item.kind == "categorical"}
+    return {name: item.levels for name, item in covariates.items() if item.kind == "categorical"}
 
 
 def request_of(

@@ -88,7 +88,8 @@ def require_own(folder: Path, figures: Iterable[str] = ()) -> None:
     if recorded is None:
         names = RESULTS | {path.name for path in folder.glob("*") if FIGURE.fullmatch(path.name)}
     else:
-        names = {f"{name}.{suffix}" for name in figures for suffix in SUFFIXES} - recorded
+        written = frozenset(f"{name}.{suffix}" for name in figures for suffix in SUFFIXES)
+        names = written - recorded
     taken = [name for name in names if (folder / name).exists()]
     if taken:
         raise SpecError(

@@ -367,8 +367,7 @@ def _label(first: str, place: dict[str, Any]) -> str:
 
 def _with_legend(drawn: Canvas) -> Figure:
     """Write the legend of the first panel's lines below a figure, and give it."""
-    lines = drawn.axis.get_lines()
-    named = [line for line in lines if not str(line.get_label()).startswith("_")]
+    named = [line for line in drawn.axis.get_lines() if not str(line.get_label()).startswith("_")]
     drawn.figure.legend(
         handles=named, loc="outside lower center", ncols=len(named), frameon=False, fontsize=SMALL
     )

@@ -326,8 +326,7 @@ def bias_ladder(
         share_y=True,
     )
     for axis, name in zip(drawn.axes[0], names, strict=True):
-        rows = ladder[ladder["endpoint"] == name]
-        for row in rows.to_dict("records"):
+        for row in ladder[ladder["endpoint"] == name].to_dict("records"):
             biased = str(row["note"]).startswith("biased")
             draw_rung(axis, methods.index(row["method"]), row, biased=biased)
         axis.axvline(1.0, color=GREY, linewidth=0.7, zorder=0)

@@ -107,8 +107,7 @@ def swimmer(
     rows = cohort.to_counting_process(endpoint=endpoint)
     if among is not None:
         chosen(cohort.phases, among, what="phase")
-        started = rows.loc[rows["phase"] == among, "patient"].unique()
-        rows = rows[rows["patient"].isin(started)]
+        rows = rows[rows["patient"].isin(rows.loc[rows["phase"] == among, "patient"].unique())]
     if rows.empty:
         raise SpecError("There is nobody to draw.")
     ends = rows.groupby("patient", sort=False)["stop"].max().sort_values(kind="stable")
@@ -306,8 +305,7 @@ class _Chart:
         for before, lines in steps:
             end = top + GAP if top or before else top
             if before:
-                room = width - ARROW - 2 * PAD
-                notes = self._add(arrow + PAD, top, room, before, framed=False)
+                notes = self._add(arrow + PAD, top, width - ARROW - 2 * PAD, before, framed=False)
                 end = max(end, notes.bottom)
             if top:
                 self.arrows.append((arrow, top, end))

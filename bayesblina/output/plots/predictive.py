@@ -239,8 +239,9 @@ def predicted_against_observed(
     names, times = chosen(list(table["endpoint"]), endpoint), table["time"].unique()
     palette = colours(len(times), "times")
     label = "observed survival (Kaplan-Meier)"
-    titles = [name.upper() for name in names]
-    drawn = in_a_row(titles, height=3.4, width=width, label=label, ax=ax, share_y=True)
+    drawn = in_a_row(
+        [name.upper() for name in names], height=3.4, width=width, label=label, ax=ax, share_y=True
+    )
     for axis, name in zip(drawn.axes[0], names, strict=True):
         axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.7)
         for time, colour in zip(times, palette, strict=True):
@@ -364,8 +365,7 @@ def calibration_ranks(
             raise SpecError(f"{model}: parameters differ in bins or replications.")
         edges = np.arange(bins + 1) / bins
         inner = edges[1:-1]
-        tail = (1.0 - level) / len(ranks)
-        single, cumulative = _rank_bands(replications, bins, tail, seed)
+        single, cumulative = _rank_bands(replications, bins, (1.0 - level) / len(ranks), seed)
         left.fill_between(edges, *(np.append(end, end[-1]) for end in single), **_BAND)
         right.fill_between(inner, *(end / replications - inner for end in cumulative), **_BAND)
         for row in map(np.asarray, ranks.values()):
@@ -444,8 +444,9 @@ def martingale_residuals(
     require(residuals, ["residual", "events"], "bayesblina.checks.martingale_residuals")
     names = chosen(residuals["endpoint"].values, endpoint)
     label = "martingale residual"
-    titles = [name.upper() for name in names]
-    drawn = in_a_row(titles, height=2.8, width=width, label=label, ax=ax, share_y=True)
+    drawn = in_a_row(
+        [name.upper() for name in names], height=2.8, width=width, label=label, ax=ax, share_y=True
+    )
     for axis, name in zip(drawn.axes[0], names, strict=True):
         # Who is not in the analysis of this endpoint has none.
         patients = residuals.sel(endpoint=name).to_dataframe().dropna(subset="residual")

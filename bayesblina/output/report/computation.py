@@ -117,17 +117,17 @@ def compute_tables(
             computed.attempt("borrowing", lambda: borrowing(fit))
     if adverse_events is not None:
         with progress.stage("safety"):
-            compute = partial(_safety, adverse_events, seed=fit.provenance.seed)
-            computed.attempt("safety", compute)
+            computed.attempt("safety", partial(_safety, adverse_events, seed=fit.provenance.seed))
     return computed, drawn
 
 
 def _with_pulls(ratios: pd.DataFrame, fit: Fit) -> pd.DataFrame:
     """Set beside every answer how far the priors and the baseline pull it."""
-    pulled = pulls.pulls(fit).set_index("endpoint").loc[ratios["endpoint"], list(pulls.COLUMNS)]
+    pulled = pulls.pulls(fit).set_index("endpoint").loc[ratios["endpoint"]]
     before = list(ratios.columns).index("converged")
-    columns = [*ratios.columns[:before], *pulls.COLUMNS, *ratios.columns[before:]]
-    return ratios.assign(**pulled.to_dict("list"))[columns]
+    for offset, column in enumerate(pulls.COLUMNS):
+        ratios.insert(before + offset, column, pulled[column].to_numpy())
+    return ratios
 
 
 def _diagnostics(fit: Fit) -> pd.DataFrame:
@@ -198,10 +198,10 @@ def _by_landmark(
         if landmark < end:
             times = np.linspace(landmark, end, FURTHER_TIMES)
             asked.append((landmark, (Never(), *entries), times))
-    for landmark, regimes, times in asked:
+    for landmark, regimes, at in asked:
         # Asked for by name a landmark was refused before the fit; a quartile may not do.
         with suppress(EstimandError):
-            draws = survival(fit, regimes=regimes, landmark=landmark, times=times)["survival"]
+            draws = survival(fit, regimes=regimes, landmark=landmark, times=at)["survival"]
             # Never is among the first curves already.
             draws = draws.isel(regime=[1]) if landmark == start else draws
             table = _bands(draws.quantile(QUANTILES, ("chain", "draw")))
@@ -347,8 +347,10 @@ def _checks(computed: Tables, fit: Fit, *, start: float) -> None:
     if "prior_sensitivity" in tables:
         # Its numbers are hazard ratios too.
         states = tables["hazard_ratios"].set_index("endpoint").filter([BASELINE, EVENT_TIMES])
-        own = states.reindex(tables["prior_sensitivity"]["endpoint"]).to_dict("list")
-        tables["prior_sensitivity"] = tables["prior_sensitivity"].assign(**own)
+        own = states.reindex(tables["prior_sensitivity"]["endpoint"])
+        tables["prior_sensitivity"] = tables["prior_sensitivity"].assign(
+            **{str(name): own[name].to_numpy() for name in own}
+        )
 
 
 def _safety(events: AdverseEvents, *, seed: int) -> pd.DataFrame:
@@ -358,6 +360,8 @@ def _safety(events: AdverseEvents, *, seed: int) -> pd.DataFrame:
         ("incidence", incidence(events, seed=seed)),
         ("rate_per_year", event_rate(events, seed=seed, per="years")),
     ):
-        estimates = summary(draws).set_index("phase").loc[list(events.phases), list(INTERVAL)]
-        table = table.assign(**estimates.add_prefix(f"{name}_").to_dict("list"))
+        estimates = summary(draws).set_index("phase").loc[list(events.phases)]
+        table = table.assign(
+            **{f"{name}_{column}": estimates[column].to_numpy() for column in INTERVAL}
+        )
     return table

@@ -159,7 +159,6 @@ def _rung(row: Row) -> Row:
     shapes = dict.fromkeys(("estimate", "lower", "upper"), shape_of(row))
     cells = numbers_of(row, shapes, table=f"bias_ladder/{row['method']}", estimate=own)
     covariates = "adjusted" if row["adjusted"] else "unadjusted"
-    biased = row["note"].startswith("biased")
     return {
         "method": row["method"],
         "covariates": covariates,
@@ -167,7 +166,7 @@ def _rung(row: Row) -> Row:
         **(dict.fromkeys(cells, Number(text=MASK, estimate=False)) if masked else cells),
         "drawn": {
             "label": f"{row['method'].removesuffix(ADJUSTED)}, {covariates}",
-            "kind": "biased" if biased else "own" if own else "other",
+            "kind": "biased" if row["note"].startswith("biased") else "own" if own else "other",
             "absent": "masked" if masked else "no finite estimate",
             **{name: cell.rounded for name, cell in cells.items()},
         },

@@ -264,11 +264,11 @@ def write_files(
 def timed(left: Shown, progress: Progress) -> Shown:
     """Write the durations of stages into the record of results."""
     seconds = {name: round(duration, 3) for name, duration in progress.seconds.items()}
-
-    def with_seconds(results: Results) -> Results:
-        return replace(results, record={**results.record, "seconds": seconds})
-
-    return replace(left, results=with_seconds(left.results), whole=with_seconds(left.whole))
+    results, whole = (
+        replace(each, record={**each.record, "seconds": seconds})
+        for each in (left.results, left.whole)
+    )
+    return replace(left, results=results, whole=whole)
 
 
 def staying(folder: Path) -> list[str]:

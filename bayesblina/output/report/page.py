@@ -215,13 +215,12 @@ def _evidence(left: Shown) -> Row:
     """Gather what tells whether to believe the estimates."""
     results, fit = left.results, left.results.fit
     weak = weak_points(fit, loo=results.tables.get("leave_one_out"), coarse=left.coarse)
-    times = event_times_in_words(fit, coarse=left.coarse)
     return {
         "weaknesses": about_others(weak, left.withheld),
         "gate": gate_rows(left.gate),
         "states": STATES,
         "gate_words": gate_words(fit),
-        "event_times": about_others(times, left.withheld),
+        "event_times": about_others(event_times_in_words(fit, coarse=left.coarse), left.withheld),
         **predictive(left),
         "criteria": criteria(results),
         "parameters": parameters(left),

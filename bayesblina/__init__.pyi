@@ -48,9 +48,9 @@ from .inference.fitting import fit as fit
 from .inference.storage import load as load
 from .inference.storage import save as save
 from .output import plots as plots
-from .output.analysing import analyse as analyse
-from .output.analysing import analyse_study as analyse_study
 from .output.analysis import Analysis as Analysis
+from .output.analysis import analyse as analyse
+from .output.analysis import analyse_study as analyse_study
 from .output.report.folder import write_report as write_report
 from .output.report.results import read_results as read_results
 from .patients.cohort import Cohort as Cohort

@@ -22,12 +22,15 @@ from bayesblina.cli.application import (
     reported,
     typed,
 )
-from bayesblina.core import tables
-from bayesblina.core.errors import LARGEST_SEED, SpecError
-from bayesblina.core.files import write_text
-from bayesblina.output.result_files import REPORT, SUMMARY, require_elsewhere
-from bayesblina.output.staging import require_folder, results_in
-from bayesblina.studies import simulate
+from bayesblina.core.arguments import LARGEST_SEED
+from bayesblina.output.result_files import (
+    REPORT,
+    SUMMARY,
+    require_elsewhere,
+    require_folder,
+    require_own,
+    results_in,
+)
 
 if TYPE_CHECKING:
     from bayesblina.inference.fitting import Fit
@@ -211,8 +214,7 @@ def report(
 ) -> None:
     """Write the report of a folder of results: one HTML file that needs nothing else."""
     with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
-        from bayesblina.output.report.folder import report_again, staying
-        from bayesblina.output.report.summary import masking_in_words
+        from bayesblina.output.report.folder import masking_in_words, report_again, staying
 
         left = report_again(
             folder,
@@ -353,13 +355,14 @@ def _run(
     with manner.stage("read"):
         study = read_study(path)
         require_elsewhere((path, *study.files()), out)
+        require_own(out)
         # What is wrong in the file itself is told before tables are loaded.
         from bayesblina.output.request import request_of
 
         request = request_of(study, seed=seed, minimum_count=minimum_count, command=command)
     manner.say(f"{request.cohort!r}")
     with manner.stage("load libraries"):
-        from bayesblina.output.analysing import answer
+        from bayesblina.output.analysis import answer
 
         # Read before anything is sampled: what is wrong with it is told now.
         events = study.adverse_events(request.cohort)
@@ -372,9 +375,8 @@ def _run(
 
 def _tell(analysis: Analysis, out: Path, manner: Manner, *, command: str) -> int:
     """Say the answer; return the exit code."""
-    from bayesblina.output.report.folder import staying
+    from bayesblina.output.report.folder import masking_in_words, staying
     from bayesblina.output.report.hiding import FEW
-    from bayesblina.output.report.summary import masking_in_words
     from bayesblina.output.report.wording import sentence
 
     fit, left = analysis.fit, analysis.shown

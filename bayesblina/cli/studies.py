@@ -20,13 +20,15 @@ from bayesblina.cli.application import (
     examples,
     reported,
 )
-from bayesblina.core import tables
-from bayesblina.core.errors import LARGEST_SEED, SpecError
-from bayesblina.core.files import write_text
-from bayesblina.output import plots
-from bayesblina.output.figure_files import file_name, require_file_names, write_figure
-from bayesblina.output.staging import require_folder, staged
-from bayesblina.studies import planning, weighting
+from bayesblina.core.arguments import LARGEST_SEED
+from bayesblina.core.errors import SpecError
+from bayesblina.output.result_files import (
+    file_name,
+    require_file_names,
+    require_folder,
+    staged,
+    write_figure,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,31 +1,49 @@
-"""A whole analysis as one value: every table and figure, the folder of results and the report."""
+"""A whole analysis as one value, and how it is made: what ``bayesblina run`` does."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from xarray import Dataset
 
-from bayesblina.core.errors import require_kind
-from bayesblina.core.files import write_text
+from bayesblina.checks.refit import with_refit
+from bayesblina.core.arguments import require_kind, require_numbers
+from bayesblina.core.errors import SpecError
+from bayesblina.core.files import readable, write_text
+from bayesblina.core.masking import MINIMUM_COUNT
 from bayesblina.core.masking.minimum import require_minimum
+from bayesblina.hazards.definition import ModelDefinition, load_model
+from bayesblina.inference import fitting
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.storage import save
 from bayesblina.output.progress import Progress
-from bayesblina.output.report.folder import write_files
+from bayesblina.output.report.computation import compute_tables
+from bayesblina.output.report.folder import Figures, timed, write_files
 from bayesblina.output.report.hiding import Shown, without_few
 from bayesblina.output.report.page import render_shown
-from bayesblina.output.report.results import with_scenarios
+from bayesblina.output.report.results import Results, begin_record, with_scenarios
 from bayesblina.output.report.wording import sentence
-from bayesblina.output.result_figures import Figures
-from bayesblina.output.result_files import FIT, require_elsewhere, require_own
-from bayesblina.output.staging import results_in
+from bayesblina.output.request import Curves, Request, request_of
+from bayesblina.output.result_files import FIT, require_elsewhere, require_own, results_in
 from bayesblina.patients.account import to_html
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.scan import CohortScan
+from bayesblina.person_time import cells
+from bayesblina.person_time.onsets import AdverseEvents
+from bayesblina.person_time.question import Question, bind
+from bayesblina.studies.study_file import read_study
+
+# What tells patients of a fit from others, besides their names.
+FOLLOW_UP = ("begin", "exit", "event")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -131,8 +149,7 @@ class Analysis:
         """Write all files into the stage of a folder."""
         with progress.stage("save"):
             save(self.fit, stage / FIT)
-        left = self.shown
-        results = with_scenarios(left.whole, folder)
+        left, results = self.shown, with_scenarios(self.shown.whole, folder)
         if results.sensitivity is not None or results.record["notes"] != left.whole.record["notes"]:
             left = without_few(results, minimum=left.minimum)
         write_files(stage, left, self.curves, beside=folder, report=report, progress=progress)
@@ -169,8 +186,7 @@ class Analysis:
 
     def _answers(self) -> list[str]:
         """Answer for each endpoint, in a sentence."""
-        rows = self.shown.results.tables["hazard_ratios"].to_dict("records")
-        answers = [sentence(row, self.fit) for row in rows]
+        answers = [sentence(row, self.fit) for row in self.shown.results.rows("hazard_ratios")]
         hidden = ", ".join(self.shown.withheld)
         return [*answers, *([f"{hidden}: masked, few patients or events."] if hidden else [])]
 
@@ -186,13 +202,281 @@ class Analysis:
 
     def __repr__(self) -> str:
         """Show the answers, and what else there is."""
-        parts = [f"{name}: {words}" for name, words in self._parts().items()]
+        parts = (f"{name}: {words}" for name, words in self._parts().items())
         return "\n  ".join([f"Analysis of {self.fit!r}", *self._answers(), *parts])
 
     def _repr_html_(self) -> str:
 
-        endpoints = self.shown.results.tables["hazard_ratios"]["endpoint"]
-        names = [*map(str, endpoints), *([""] if self.shown.withheld else [])]
-        title = str(self.shown.results.record["title"])
+        results = self.shown.results
+        endpoints = map(str, results.tables["hazard_ratios"]["endpoint"])
+        names = [*endpoints, *([""] if self.shown.withheld else [])]
         rows = [*zip(names, self._answers(), strict=True), *self._parts().items()]
-        return to_html(("Analysis", title), rows)
+        return to_html(("Analysis", str(results.record["title"])), rows)
+
+
+def analyse(
+    cohort: Cohort | CohortScan,
+    question: Question,
+    *,
+    fit: Fit | None = None,
+    model: str | PathLike[str] | ModelDefinition | None = None,
+    seed: int | None = None,
+    cuts: ArrayLike | None = None,
+    phase_cuts: ArrayLike | None = None,
+    draws: int | None = None,
+    tune: int | None = None,
+    chains: int | None = None,
+    cores: int | None = None,
+    landmark: float | None = None,
+    landmarks: Sequence[float] | None = None,
+    times: Sequence[float] | None = None,
+    starts: Sequence[float] = (),
+    thresholds: Sequence[float] = (),
+    adverse_events: AdverseEvents | None = None,
+    title: str = "",
+    minimum_count: int | None = None,
+    progress: bool = True,
+) -> Analysis:
+    """Analyse a cohort as ``bayesblina run`` does: hazard ratios, curves, checks and a report.
+
+    Parameters
+    ----------
+    cohort
+        The patients; of those in a query engine, what looks at single ones is left out.
+    question
+        Who is compared, and how.
+    fit
+        A fit of this cohort and question: nothing is sampled again. Without one the model is
+        fitted, and held against itself with a freer baseline where it has no companion
+        (`bayesblina.checks.with_refit` does so to a fit).
+    model, cuts, phase_cuts, draws, tune, chains, cores
+        As for `bayesblina.fit`; not with `fit`.
+    seed
+        Seed of the draws, 1 by default; not with `fit`, whose own is taken.
+    landmark, times
+        Of the first curves, as for `bayesblina.survival`.
+    landmarks
+        Further landmarks; by default quartiles of the entries into the exposed phase.
+    starts
+        Times from which on the exposed phase is given, a regime and a curve each, besides never.
+    thresholds
+        Hazard ratios for each of which the probability of being below is told, besides 1.
+    adverse_events
+        The cohort's adverse events, from `bayesblina.safety.adverse_events`.
+    title
+        Heading of the results; by default the name of the cohort's source.
+    minimum_count
+        Smallest count of patients or events that is shown in tables, figures, folder and report; 1
+        shows all, which is for those who may see it. By default 5.
+    progress
+        Whether the sampler may show a progress bar.
+
+    Returns
+    -------
+    Analysis
+        With every table and figure. Marked where the draws did not converge or another gate was
+        failed; nothing is raised then.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to compare.
+    SpecError
+        If the question, the cuts or the model are impossible, or the fit is another one's.
+    EstimandError
+        If a curve is not defined.
+    TypeError
+        If an argument is of another kind.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> analysis = bb.analyse(cohort, question, fit=fit, landmark=8.0, starts=[8.0])
+    >>> analysis.tables["restricted_means"].columns[:3].tolist()
+    ['endpoint', 'landmark', 'regime']
+    >>> list(analysis.figures)
+    ['survival_os', 'survival_rfs', 'hazard_ratio']
+    """
+    require_kind(cohort, Cohort | CohortScan, "cohort")
+    require_kind(question, Question, "question")
+    require_kind(adverse_events, AdverseEvents | None, "adverse_events")
+    require_kind(fit, Fit | None, "fit")
+    require_kind(model, str | PathLike | ModelDefinition | None, "model")
+    require_kind(landmark, Real | None, "landmark")
+    require_kind(title, str, "title")
+    require_kind(progress, bool, "progress")
+    given = {
+        "model": model,
+        "seed": seed,
+        "cuts": cuts,
+        "phase_cuts": phase_cuts,
+        "draws": draws,
+        "tune": tune,
+        "chains": chains,
+        "cores": cores,
+    }
+    sampling = {name: value for name, value in given.items() if value is not None}
+    if fit is not None:
+        require_own_fit(fit, cohort, question, sampling)
+        model = fit.definition
+    request = Request(
+        cohort=cohort,
+        question=question,
+        model=model if isinstance(model, ModelDefinition) else load_model(model or "primary"),
+        curves=Curves(
+            landmark=landmark,
+            landmarks=None if landmarks is None else _numbers(landmarks, "landmarks"),
+            times=None if times is None else _numbers(times, "times"),
+            starts=_numbers(starts, "starts"),
+            thresholds=_numbers(thresholds, "thresholds"),
+        ),
+        sampling={"seed": 1, **sampling},
+        title=title or cohort.source,
+        command=f"bayesblina.analyse(cohort, question{'' if fit is None else ', fit=fit'})",
+        minimum_count=minimum_count,
+    )
+    return answer(
+        request, fit=fit, adverse_events=adverse_events, progress=Progress(), bars=progress
+    )
+
+
+def _numbers(values: Any, argument: str) -> tuple[float, ...]:
+    """Read numbers as a study file would hold them."""
+    if isinstance(values, list | tuple | np.ndarray) and not len(values):
+        return ()
+    return tuple(np.atleast_1d(require_numbers(values, argument)).tolist())
+
+
+def analyse_study(
+    path: str | PathLike[str],
+    *,
+    seed: int | None = None,
+    minimum_count: int | None = None,
+    progress: bool = True,
+) -> Analysis:
+    """Analyse what a study file describes, as ``bayesblina run`` does.
+
+    Parameters
+    ----------
+    path
+        The study file.
+    seed
+        Seed of the draws, in place of the file's.
+    minimum_count
+        Smallest count of patients or events that is shown; by default the file's, else 5.
+    progress
+        Whether the sampler may show a progress bar.
+
+    Returns
+    -------
+    Analysis
+        With every table and figure; ``analysis.write("results")`` writes what the command does.
+
+    Raises
+    ------
+    SpecError, DataError, EstimandError
+        If the file, its data or its question are impossible.
+
+    Examples
+    --------
+    >>> analyse_study("no_such_study.toml")
+    Traceback (most recent call last):
+    bayesblina.core.errors.SpecError: No study file 'no_such_study.toml'.
+    """
+    require_kind(path, str | PathLike, "path")
+    require_kind(progress, bool, "progress")
+    path = Path(path)
+    name = readable(path.name if path.is_absolute() else path)
+    own = "" if seed is None else f", seed={seed}"
+    study = read_study(path)
+    request = request_of(
+        study,
+        seed=seed,
+        minimum_count=minimum_count,
+        command=f"bayesblina.analyse_study({name!r}{own})",
+    )
+    events = study.adverse_events(request.cohort)
+    return answer(request, adverse_events=events, progress=Progress(), bars=progress)
+
+
+def answer(
+    request: Request,
+    *,
+    fit: Fit | None = None,
+    adverse_events: AdverseEvents | None,
+    progress: Progress,
+    bars: bool,
+) -> Analysis:
+    """Fit where there is no fit yet, and compute everything, telling each stage as it begins."""
+    cohort, curves, minimum = request.cohort, request.curves, request.minimum_count
+    minimum = require_minimum(MINIMUM_COUNT if minimum is None else minimum, "minimum_count")
+    if fit is None:
+        with progress.stage("fit", bar=True):
+            sampling = {
+                **request.sampling,
+                "model": request.model,
+                "landmarks": curves.asked_landmarks,
+                "progress": bars,
+            }
+            fit = fitting.fit(cohort, request.question, **sampling)
+        if isinstance(cohort, Cohort) and fit.companion.draws is None:
+            with progress.stage("baseline again"):
+                fit = with_refit(fit, cohort)
+    computed, drawn = compute_tables(
+        fit, cohort, curves=curves, adverse_events=adverse_events, progress=progress
+    )
+    with progress.stage("hashes, masking"):
+        record = begin_record(request, notes=computed.notes, adverse_events=adverse_events)
+        results = Results(fit=fit, tables=computed.tables, record=record)
+        shown = without_few(results, minimum=minimum)
+    return Analysis(shown=timed(shown, progress), curves=drawn, inputs=request.inputs)
+
+
+def require_own_fit(
+    fit: Fit, cohort: Cohort | CohortScan, question: Question, sampling: Collection[str]
+) -> None:
+    """Refuse a fit of another question or of other patients, and what it leaves without effect."""
+    if sampling:
+        raise SpecError(
+            f"{', '.join(sampling)}: a fit is given, and nothing is sampled again. Leave out these "
+            "arguments, or fit."
+        )
+    if fit.question != question:
+        raise SpecError("The fit answers another question than the one given.")
+    fitted = fit.person_time
+    if fitted.courses is None and set(bind(question, cohort)) != set(fitted.endpoints):
+        raise SpecError("The fit has other endpoints than the question of this cohort.")
+    if not isinstance(cohort, Cohort):
+        return
+    mine = cells.person_time(
+        cohort, question, cuts=fitted.cuts, courses=fitted.courses, by_patient=fitted.by_patient
+    )
+    same = mine.size == fitted.size
+    if same and fitted.complete and mine.size < cells.MANY:
+        same = list(mine.people["patient"].values) == list(fitted.people["patient"].values)
+        same = same and all(
+            np.allclose(mine.people[name].values, fitted.people[name].values, equal_nan=True)
+            for name in FOLLOW_UP
+        )
+    if not same or not (fitted.weighted or _same_states(mine, fitted)):
+        raise SpecError("The fit is of other patients than the cohort given.")
+
+
+def _same_states(mine: cells.PersonTime, fitted: cells.PersonTime) -> bool:
+    """Whether time in phases, and of patterns of covariates, is the same, up to rounding.
+
+    A fit may cut phases into pieces, or give every patient a pattern: then these are not compared.
+    """
+    for kept, over in (("phase", "pattern"), ("pattern", "phase")):
+        own, its = (each.table["person_time"].sum(("interval", over)) for each in (mine, fitted))
+        comparable = (
+            own.shape == its.shape and own[kept].values.tolist() == its[kept].values.tolist()
+        )
+        if comparable and not np.allclose(own.values, its.values, rtol=1e-6, atol=1e-9):
+            return False
+    return True

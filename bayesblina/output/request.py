@@ -15,7 +15,7 @@ from bayesblina.core.intervals import validate_cuts
 from bayesblina.estimands.regimes import From, Never, Regime, observation, require_curves
 from bayesblina.hazards.definition import ModelDefinition, require_roles
 from bayesblina.hazards.parts import IllnessDeath
-from bayesblina.output.figure_files import require_file_names
+from bayesblina.output.result_files import require_file_names
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.scan import CohortScan
 from bayesblina.person_time.follow_up import find_episodes, require_comparison
@@ -44,6 +44,8 @@ class Curves:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail after sampling."""
+        if self.times == ():
+            raise SpecError("times is empty: give at least one, or leave it out.")
         for threshold in self.thresholds:
             if not 0 < threshold < math.inf:
                 raise SpecError(f"thresholds must be hazard ratios above 0, got {threshold!r}.")
@@ -94,10 +96,7 @@ class Request:
             validate_cuts(self.sampling["cuts"])
         if not isinstance(cohort, Cohort):
             # Who is at risk is known when the engine has added up.
-            scanned = {
-                item.name: item.levels for item in cohort.covariates if item.kind == "categorical"
-            }
-            require_roles(self.model, scanned)
+            require_roles(self.model, _levels({item.name: item for item in cohort.covariates}))
             require_file_names(bind(question, cohort))
             return
         episodes = find_episodes(cohort, question)
@@ -110,13 +109,16 @@ class Request:
             question.require_landmark(landmark)
             regimes = (Never(), From(landmark))
             require_curves(observed, question, regimes=regimes, landmark=landmark)
-        items = cohort.covariates.items()
-        levels = {name: item.levels for name, item in items if item.kind == "categorical"}
-        require_roles(self.model, levels)
-        if isinstance(self.model.endpoints, IllnessDeath):
-            joint = self.model.endpoints
+        require_roles(self.model, _levels(cohort.covariates))
+        joint = self.model.endpoints
+        if isinstance(joint, IllnessDeath):
             find_transitions(cohort, question, death=joint.death, relapse_free=joint.relapse_free)
         require_file_names(list(episodes))
+
+
+def _levels(covariates: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the levels of covariates that have some, by their names."""
+    return {name: item.levels for name, item in covariates.items() if item.kind == "categorical"}
 
 
 def request_of(
@@ -136,13 +138,12 @@ def request_of(
     # What is wrong in the file itself is told before the patients are read.
     question, model, asked = study.question(), study.model(), content.curves.model_dump()
     lists = {name: tuple(value) for name, value in asked.items() if isinstance(value, list)}
-    sampling = content.fit.model_dump() | ({} if seed is None else {"seed": seed})
     request = Request(
         cohort=study.patients(table),
         question=question,
         model=model,
         curves=Curves(**{**asked, **lists}),
-        sampling=sampling,
+        sampling=content.fit.model_dump() | ({} if seed is None else {"seed": seed}),
         title=content.title or study.path.stem,
         command=command,
         minimum_count=content.report.minimum_count if minimum_count is None else minimum_count,

@@ -20,8 +20,7 @@ from bayesblina.estimands.regimes import Regime
 from bayesblina.inference.baseline_gate import not_compared
 from bayesblina.inference.companion import Companion
 from bayesblina.inference.fitting import Fit
-from bayesblina.output.report.answer import compared, curves_in_words
-from bayesblina.output.report.wording import plain
+from bayesblina.output.report.wording import compared, curves_in_words, plain
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
 REGIMES: list[Regime] = [bb.Never(), bb.From(8.0)]

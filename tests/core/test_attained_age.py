@@ -10,7 +10,7 @@ import pytest
 import bayesblina as bb
 from bayesblina.core.errors import DataError
 from bayesblina.core.masking import MASK
-from bayesblina.output.report import flow
+from bayesblina.output.report.hiding import account
 from bayesblina.patients.scan import scan_cohort
 
 COLUMNS: dict[str, Any] = {
@@ -111,6 +111,6 @@ def test_most_censored_at_randomisation_is_told(read: Any, tmp_path: Path) -> No
     assert "follow-up" not in steps
     if isinstance(cohort, bb.Cohort):
         # Of a masked report nobody can tell how many the few others are.
-        shown = flow.account(cohort.account().table, exposed="maintenance", minimum=5)
+        shown = account(cohort.account().table, exposed="maintenance", minimum=5)
         assert {row["patients"] for row in shown.rows if row["step"] == "follow-up"} == {MASK}
         assert "follow-up" not in set(bb.read_cohort(ages(), **COLUMNS).account().table["step"])

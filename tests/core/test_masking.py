@@ -15,9 +15,8 @@ from bayesblina.classical.comparison import COX
 from bayesblina.classical.ladder import MANTEL_BYAR
 from bayesblina.core.masking import Masked, mask, mask_account
 from bayesblina.core.masking.tables import mask_flow, mask_ladder, mask_loo
-from bayesblina.core.tables.numbers import BAYESIAN, COMPANION, OWN
-from bayesblina.output.report.flow import account
-from bayesblina.output.report.hiding import about_others, without_few
+from bayesblina.core.tables.marks import BAYESIAN, COMPANION, OWN
+from bayesblina.output.report.hiding import about_others, account, without_few
 from bayesblina.output.report.page import render
 from bayesblina.output.report.results import Results, read_results
 from bayesblina.patients.cohort import Cohort
@@ -124,7 +123,7 @@ def test_a_rung_with_few_events_on_one_side_is_masked(demo: tuple[Path, Any]) ->
     few = ladder["events_exposed"].between(1, 4) | ladder["events_reference"].between(1, 4)
     assert few.any()
     flow = account(results.tables["patient_flow"], exposed="m", minimum=5)
-    assert flow.few == frozenset()
+    assert flow.masking.few == frozenset()
     left = without_few(results, minimum=5).results.tables["bias_ladder"]
     own = left["method"].isin([BAYESIAN, COMPANION])
     assert left["masked"].tolist() == (few & ~own).tolist()

@@ -15,7 +15,7 @@ import xarray as xr
 import bayesblina as bb
 from bayesblina.core.errors import DataError, EstimandError, SpecError
 from bayesblina.core.occupancy import follow
-from bayesblina.output.analysing import _require_own
+from bayesblina.output.analysis import require_own_fit
 from bayesblina.person_time.follow_up import find_episodes
 from bayesblina.person_time.transitions import TRANSITIONS, find_transitions
 
@@ -311,7 +311,7 @@ def test_a_saved_fit_keeps_its_courses(tmp_path: pytest.TempPathFactory) -> None
 def test_a_fit_of_courses_is_known_for_its_patients() -> None:
     """What `bb.analyse` asks before it takes a fit: these patients, and no others."""
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
-    _require_own(fitted(), cohort, QUESTION, [])
+    require_own_fit(fitted(), cohort, QUESTION, [])
     other, _ = bb.simulate.blinatumomab_cohort(seed=2)
     with pytest.raises(SpecError, match="other patients"):
-        _require_own(fitted(), other, QUESTION, [])
+        require_own_fit(fitted(), other, QUESTION, [])

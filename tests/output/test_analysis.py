@@ -19,7 +19,7 @@ from bayesblina.core.masking import MASK
 from bayesblina.core.tables.table import read_csv
 from bayesblina.inference import fitting
 from bayesblina.inference.drawing import NO_COMPANION
-from bayesblina.output import analysing
+from bayesblina.output import analysis as analysis_module
 from bayesblina.output.analysis import Analysis
 from bayesblina.output.report.folder import write_report
 from bayesblina.output.result_files import TEXTS
@@ -137,7 +137,7 @@ def test_nothing_is_sampled_again(
         raise AssertionError("sampled")
 
     monkeypatch.setattr(fitting, "fit", sample)
-    monkeypatch.setattr(analysing, "with_refit", sample)
+    monkeypatch.setattr(analysis_module, "with_refit", sample)
     fit = replace(analysis.fit, companion=NO_COMPANION, gate=fitting.NOT_COMPARED)
     found = bb.analyse(cohort, study.question(), fit=fit)
     assert found.fit is fit
@@ -232,13 +232,52 @@ def test_files_of_ones_own_are_not_replaced(analysis: Analysis, tmp_path: Path) 
     assert (tmp_path / "survival.csv").read_text() == "patients"
 
 
+def test_figures_of_ones_own_stay_beside_an_analysis(analysis: Analysis, tmp_path: Path) -> None:
+    """A figure of an analysis is what its record names; others may be called like one."""
+    folder = analysis.write(tmp_path / "results", report=False)
+    own = ("survival_mine.png", "hazard_ratio.pdf", "survival_of_others.svg")
+    for name in own:
+        (folder / name).write_text("mine")
+    analysis.write(folder, report=False)
+    write_report(folder, minimum_count=200)
+    # All endpoints are withheld: figures of the analysis go, with what they show.
+    assert not (folder / "survival_os.png").exists()
+    assert json.loads((folder / "results.json").read_text())["figure_files"] == []
+    (folder / "survival_os.svg").write_text("mine")
+    with pytest.raises(SpecError, match=r"holds 'survival_os\.svg', which a result would replace"):
+        write_report(folder, minimum_count=1)
+    with pytest.raises(SpecError, match=r"holds 'survival_os\.svg', which a result would replace"):
+        analysis.write(folder, report=False)
+    assert {(folder / name).read_text() for name in (*own, "survival_os.svg")} == {"mine"}
+    (folder / "survival_os.svg").unlink()
+    write_report(folder, minimum_count=1)
+    assert (folder / "survival_os.svg").exists()
+    assert {(folder / name).read_text() for name in own} == {"mine"}
+
+
+def test_a_svg_of_ones_own_is_no_figure_of_an_analysis(analysis: Analysis, tmp_path: Path) -> None:
+    folder = analysis.write(tmp_path / "results", report=False)
+    record = json.loads((folder / "results.json").read_text())
+    for name in record["figure_files"]:
+        (folder / name).unlink()
+    record |= {"figures": False, "figure_files": ["../survival_x.png", 1]}
+    (folder / "results.json").write_text(json.dumps(record))
+    (folder / "drawn_by_hand.svg").write_text("mine")
+    with pytest.raises(SpecError, match="an earlier analysis that names it"):
+        write_report(folder, minimum_count=1)
+    (folder / "results.json").write_text(json.dumps(record | {"figure_files": []}))
+    write_report(folder, minimum_count=1)
+    assert not list(folder.glob("survival_*"))
+
+
 def test_a_folder_in_the_way_leaves_the_earlier_analysis(
     analysis: Analysis, tmp_path: Path
 ) -> None:
     analysis.write(tmp_path, report=False)
+    (tmp_path / "hazard_ratio.svg").unlink()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    (tmp_path / "hazard_ratio.old").mkdir()
-    with pytest.raises(StorageError, match=r"'hazard_ratio\.old' is a folder there"):
+    (tmp_path / "hazard_ratio.svg").mkdir()
+    with pytest.raises(StorageError, match=r"'hazard_ratio\.svg' is a folder there"):
         analysis.write(tmp_path, report=False)
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     assert after == before
@@ -286,6 +325,11 @@ def test_no_figure_of_a_masked_folder_has_an_exact_time(analysis: Analysis) -> N
         ({"times": []}, "times is empty"),
         ({"starts": None}, "starts: expected"),
         ({"thresholds": "low"}, "thresholds: expected"),
+        ({"title": 5}, "title: expected str, got int"),
+        ({"landmark": "eight"}, "landmark: expected a number or NoneType, got str"),
+        ({"progress": "no"}, "progress: expected bool, got str"),
+        ({"adverse_events": "table"}, "adverse_events: expected AdverseEvents"),
+        ({"minimum_count": "five"}, "minimum_count must be a whole number from 1 on"),
     ],
 )
 def test_arguments_are_told(
@@ -295,3 +339,22 @@ def test_arguments_are_told(
         bb.analyse(cohort, analysis.fit.question, fit=analysis.fit, **wrong)
     with pytest.raises(TypeError, match="folder: expected"):
         analysis.write(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"fit": "fit.nc"}, "fit: expected Fit"),
+        ({"model": 5}, "model: expected str or PathLike or ModelDefinition"),
+        ({"seed": "one"}, "seed must be a whole number"),
+        ({"draws": "many"}, "draws"),
+        ({"tune": 2.5}, "tune"),
+        ({"chains": "four"}, "chains"),
+        ({"cores": "all"}, "cores"),
+    ],
+)
+def test_arguments_of_the_fit_are_told(
+    study: Study, cohort: Cohort, wrong: dict[str, Any], words: str
+) -> None:
+    with pytest.raises((SpecError, TypeError), match=words):
+        bb.analyse(cohort, study.question(), progress=False, **wrong)

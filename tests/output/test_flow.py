@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bayesblina.core.episodes import POSITIONS
 from bayesblina.core.masking import MASK, Sum, is_small, mask
-from bayesblina.output.report.flow import account
+from bayesblina.output.report.hiding import account
 
 
 def test_a_part_that_is_hidden_takes_another_along() -> None:
@@ -90,8 +90,8 @@ def test_the_account_is_masked() -> None:
     assert patients == ["100", "100", MASK, MASK, "86", "86", "30"]
     assert [row["events"] for row in found.rows] == ["", "60", "", "", "40", MASK, MASK]
     # An interval of few events would tell them, whatever is said of the others.
-    assert found.few == {"os"}
-    assert not found.shows_events("os")
+    assert found.masking.few == {"os"}
+    assert "os" in found.masking.closed
     assert account(table, exposed="m", minimum=1).rows[3]["patients"] == "2"
     (endpoint, steps), *_ = found.chains
     assert (endpoint, steps[-1]["words"]) == ("os", f"ever in m, {MASK} events in it")

@@ -14,10 +14,8 @@ import bayesblina as bb
 from bayesblina.core.errors import SpecError
 from bayesblina.core.masking import MASK, Masked
 from bayesblina.core.masking.tables import mask_safety, read_observed
-from bayesblina.core.tables.table import read_csv
-from bayesblina.output.report.flow import account
 from bayesblina.output.report.folder import write_report
-from bayesblina.output.report.joining import joined_events
+from bayesblina.output.report.hiding import account, joined_events
 from bayesblina.output.report.page import render, safety
 from bayesblina.output.report.results import read_results
 
@@ -67,9 +65,9 @@ def test_curves_whose_steps_would_tell_hidden_events_are_not_drawn(demo: tuple[P
     tables = {**results.tables, "patient_flow": pd.concat([kept, further], ignore_index=True)}
     results = replace(results, tables=tables)
     flow = account(tables["patient_flow"], exposed="maintenance", minimum=5)
-    assert flow.few == frozenset()
-    assert not flow.shows_events("os")
-    assert flow.shows_events("rfs")
+    assert flow.masking.few == frozenset()
+    assert "os" in flow.masking.closed
+    assert "rfs" not in flow.masking.closed
     text = render(results, minimum_count=5)
     for found in re.findall(r"<figure data-curves.*?</figure>", text, re.DOTALL):
         hidden = 'data-endpoint="0"' in found

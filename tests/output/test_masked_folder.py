@@ -22,12 +22,11 @@ from bayesblina.core.masking import MASK
 from bayesblina.core.tables.numbers import OWN
 from bayesblina.core.tables.table import to_csv
 from bayesblina.output.report import folder as report_folder
-from bayesblina.output.report.answer import gate_rows
-from bayesblina.output.report.folder import write_files
+from bayesblina.output.report.folder import summary, write_files
 from bayesblina.output.report.hiding import without_few
 from bayesblina.output.report.page import render_shown
 from bayesblina.output.report.results import Results, read_results
-from bayesblina.output.report.summary import summary
+from bayesblina.output.report.wording import gate_rows
 from bayesblina.patients.cohort import Cohort
 from tests.core.attacks import account_of
 from tests.output.few import MINIMUM, QUESTION, cohort, guesses, published
@@ -460,7 +459,7 @@ def test_estimates_of_other_counts_are_not_hidden_with_an_account(
     tables = {**whole.tables, "patient_flow": account_of(*rows), "safety": pd.DataFrame(adverse)}
     left = without_few(replace(whole, tables=tables), minimum=MINIMUM)
     assert left.flow is not None
-    assert left.flow.found.times >= {2}
+    assert left.flow.masking.times >= {2}
     shown = left.results.tables["safety"]
     assert shown["person_time"].tolist() == [900, 300]
     assert shown["rate_per_year_median"].notna().all()

@@ -16,11 +16,10 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.core.tables.numbers import probability
-from bayesblina.core.tables.table import read_csv
+from bayesblina.output.report.folder import summary
 from bayesblina.output.report.hiding import without_few
 from bayesblina.output.report.page import SECTIONS, render
 from bayesblina.output.report.results import read_results
-from bayesblina.output.report.summary import summary
 from bayesblina.output.report.wording import PROBABILITY, SURVIVAL, shown
 from bayesblina.output.result_files import TEXTS
 from bayesblina.patients.account import Account, Line

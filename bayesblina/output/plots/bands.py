@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -83,15 +82,14 @@ def draw_regimes(
 ) -> dict[str, str]:
     """Draw medians with bands by regime; give the regimes' colours."""
     low, high = tails(mass)
-    regimes = [str(regime) for regime in values["regime"].values]
+    regimes = list(map(str, values["regime"].values))
     # Never has the first colour in every figure, wherever it stands.
-    ordered = sorted(regimes, key=lambda regime: regime != "never")
-    first = 0 if "never" in regimes else 1
-    shades = colours(first + len(regimes), "regimes")[first:]
-    palette = {regime: shades[ordered.index(regime)] for regime in regimes}
+    ordered = ["never", *(regime for regime in regimes if regime != "never")]
+    shades = dict(zip(ordered, colours(len(ordered), "regimes"), strict=True))
+    palette = {regime: shades[regime] for regime in regimes}
     supported = "supported" in values.coords and values["supported"].dims == ("regime", "time")
     for regime, colour in palette.items():
-        curve = values.sel(regime=regime).transpose("chain", "draw", "time")
+        curve = values.sel(regime=regime)
         lower, middle, upper = curve.quantile([low, 0.5, high], ("chain", "draw")).values
         draw_band(
             axis,
@@ -121,31 +119,29 @@ def draw_observed(
             f"The observed curves of '{name}' start at {first:g}, the others at {landmark:g}, "
             f"event-free there: ask simon_makuch for landmark={landmark:g}."
         )
-    colour_of = _colours_of_groups(observed, palette)
+    shades = _colours_of_groups(observed, palette)
     for group in observed["group"].unique():
         steps = rows[rows["group"] == group]
         axis.step(
             steps["time"],
             steps["survival"],
             where="post",
-            color=colour_of(str(group)),
+            color=shades.get(str(group), DARK),
             linestyle="--",
             linewidth=1,
             label=f"{literal(group)} (Simon-Makuch)",
         )
 
 
-def _colours_of_groups(observed: pd.DataFrame, palette: dict[str, str]) -> Callable[[str], str]:
+def _colours_of_groups(observed: pd.DataFrame, palette: dict[str, str]) -> dict[str | None, str]:
     """Match observed groups with regimes: the reference with never, the exposed with another."""
-    groups = observed.groupby("endpoint", sort=False)["group"]
-    pairs = [tuple(names.unique()) for _, names in groups]
+    pairs = [list(names) for names in observed.groupby("endpoint", sort=False)["group"].unique()]
     # In such a table the exposed group comes first, whatever the groups are called.
     exposed, reference = next((pair for pair in pairs if len(pair) == 2), (None, None))
     if exposed is None:
         reference = next((name for pair in pairs for name in pair if name.startswith("no ")), None)
     other = next((colour for regime, colour in palette.items() if regime != "never"), DARK)
-    known = {exposed: other, reference: palette.get("never", DARK)}
-    return lambda group: known.get(group, DARK)
+    return {exposed: other, reference: palette.get("never", DARK)}
 
 
 def draw_numbers_at_risk(axis: Axes, rows: pd.DataFrame, *, indent: float | None = None) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -15,11 +13,12 @@ from bayesblina.core.errors import SpecError
 from bayesblina.core.escaping import literal
 from bayesblina.output.plots.bands import draw_numbers_at_risk, draw_observed, draw_regimes
 from bayesblina.output.plots.style import (
+    COLOURS,
     DARK,
     SMALL,
+    Place,
     Width,
     chosen,
-    colours,
     explain,
     in_a_row,
     mark,
@@ -29,6 +28,8 @@ from bayesblina.output.plots.style import (
 )
 
 HEIGHT = 2.9
+# Colours of states, from the bottom up.
+FILLS = ("#0072B2", "#E69F00", "0.55", "0.25", "#009E73", "#CC79A7")
 
 
 def survival(
@@ -200,20 +201,20 @@ def cumulative_incidence(
     """
     require(curves, [], "bayesblina.state_occupancy or bayesblina.survival")
     if "relapse_probability" in curves:
-        found = {
+        incidences = {
             "relapse": curves["relapse_probability"],
             "death in remission": curves["probability"].sel(state="dead in remission"),
         }
-        titles = {name: name for name in found}
     else:
         require(curves, ["survival"], "bayesblina.state_occupancy or bayesblina.survival")
-        names = [str(name) for name in curves["endpoint"].values]
-        found = {name: 1.0 - curves["survival"].sel(endpoint=name) for name in names}
-        titles = {name: name.upper() for name in names}
+        incidences = {
+            str(name): 1.0 - curves["survival"].sel(endpoint=name)
+            for name in curves["endpoint"].values
+        }
     _one_group(curves)
-    names = chosen(list(found), event, what="event")
+    names = chosen(incidences, event, what="event")
     drawn = in_a_row(
-        [titles[name] for name in names],
+        [name if "relapse_probability" in curves else name.upper() for name in names],
         height=HEIGHT,
         width=width,
         label="cumulative incidence",
@@ -221,9 +222,8 @@ def cumulative_incidence(
         share_y=True,
     )
     for axis, name in zip(drawn.axes[0], names, strict=True):
-        draw_regimes(axis, found[name], mass=mass)
-        axis.set(ylim=(0, 1.02))
-        _times(axis, curves)
+        draw_regimes(axis, incidences[name], mass=mass)
+        _times(axis, curves, top=1.02)
     explain(drawn.axis)
     return mark(drawn, curves)
 
@@ -260,38 +260,34 @@ def state_occupancy(
     require(occupancy, ["probability"], "bayesblina.state_occupancy")
     _one_group(occupancy)
     regimes = chosen(occupancy["regime"].values, regime, what="regime")
-    states = [str(state) for state in occupancy["state"].values]
-    fills = ("#0072B2", "#E69F00", "0.55", "0.25", "#009E73", "#CC79A7")
-    if len(states) > len(fills):
-        raise SpecError(f"{len(states)} states are too many to tell apart; {len(fills)} at most.")
+    states = list(map(literal, occupancy["state"].values))
+    if len(states) > len(FILLS):
+        raise SpecError(f"{len(states)} states are too many to tell apart; {len(FILLS)} at most.")
     label = "probability (posterior mean)"
     drawn = in_a_row(regimes, height=HEIGHT + 0.3, width=width, label=label, ax=ax, share_y=True)
-    time = occupancy["time"].values
+    means = occupancy["probability"].mean(("chain", "draw")).transpose("regime", "state", "time")
     for axis, name in zip(drawn.axes[0], regimes, strict=True):
-        mean = occupancy["probability"].sel(regime=name).mean(("chain", "draw"))
         axis.stackplot(
-            time,
-            mean.transpose("state", "time").values,
-            colors=fills[: len(states)],
-            labels=[literal(state) for state in states],
+            occupancy["time"].values,
+            means.sel(regime=name).values,
+            colors=FILLS[: len(states)],
+            labels=states,
             edgecolor="white",
             linewidth=0.5,
         )
-        axis.set(ylim=(0, 1))
-        _times(axis, occupancy)
-    handles, labels = drawn.axis.get_legend_handles_labels()
+        _times(axis, occupancy, top=1.0)
     # From the top down, as the areas lie.
+    parts = [part[::-1] for part in drawn.axis.get_legend_handles_labels()]
     if drawn.own:
         drawn.figure.legend(
-            handles[::-1],
-            labels[::-1],
+            *parts,
             loc="outside right center" if width == "two" else "outside lower center",
             ncols=1 if width == "two" else 2,
             frameon=False,
             fontsize=SMALL,
         )
     else:
-        drawn.axis.legend(handles[::-1], labels[::-1], fontsize=SMALL, loc="upper right")
+        drawn.axis.legend(*parts, fontsize=SMALL, loc="upper right")
     return mark(drawn, occupancy)
 
 
@@ -331,52 +327,51 @@ def hazard_ratio_over_time(
     """
     require(ratios, ["hazard_ratio"], "bayesblina.hazard_ratio")
     if "interval" in ratios.dims:
-        start, clock = ratios["interval_start"].values.astype(float), "from the origin"
+        starts, clock = ratios["interval_start"], "from the origin"
     elif "piece" in ratios.dims:
-        start = ratios["since"].values.astype(float)
-        clock = f"since entering {ratios.attrs.get('exposed', 'the phase')}"
+        starts, clock = (
+            ratios["since"],
+            f"since entering {ratios.attrs.get('exposed', 'the phase')}",
+        )
     else:
         raise SpecError(
             "These hazard ratios do not vary over time: ask for over='interval' or "
             "over='since_entry'."
         )
     _one_group(ratios)
-    last = _open_end(start, until)
-    edges = np.append(start, last)
-    dim = "interval" if "interval" in ratios.dims else "piece"
+    start = starts.values.astype(float)
+    edges = np.append(start, _open_end(start, until))
     names = chosen(ratios["endpoint"].values, endpoint)
     drawn = in_a_row(
         [name.upper() for name in names],
         height=HEIGHT,
         width=width,
         label=_against(ratios),
+        below=f"{literal(_unit(ratios))} {literal(clock)}",
         ax=ax,
         share_x=True,
         share_y=True,
     )
     low, high = tails(mass)
     for axis, name in zip(drawn.axes[0], names, strict=True):
-        values = ratios["hazard_ratio"].sel(endpoint=name).transpose("chain", "draw", dim)
+        values = ratios["hazard_ratio"].sel(endpoint=name)
         lower, middle, upper = values.quantile([low, 0.5, high], ("chain", "draw")).values
-        colour = colours(1, "lines")[0]
-        axis.stairs(upper, edges, baseline=lower, fill=True, color=colour, alpha=0.2)
+        axis.stairs(upper, edges, baseline=lower, fill=True, color=COLOURS[0], alpha=0.2)
         for inside, style, label in (
-            (slice(0, start.size - 1), "-", f"posterior median, {mass:.0%} band"),
-            (slice(start.size - 1, start.size), ":", "last, open interval"),
+            (slice(None, -1), "-", f"posterior median, {mass:.0%} band"),
+            (slice(-1, None), ":", "last, open interval"),
         ):
             if middle[inside].size:
                 axis.hlines(
                     middle[inside],
-                    edges[:-1][inside],
+                    start[inside],
                     edges[1:][inside],
-                    color=colour,
+                    color=COLOURS[0],
                     linestyle=style,
                     label=label,
                 )
         axis.axhline(1.0, color=DARK, linewidth=0.7)
         axis.set_xlim(edges[0], edges[-1])
-    for axis in drawn.axes[0] if width == "two" else drawn.axes[0, -1:]:
-        axis.set_xlabel(f"{literal(_unit(ratios))} {literal(clock)}")
     ratio_scale(drawn.axis)
     explain(drawn.axis)
     return mark(drawn, ratios)
@@ -409,7 +404,7 @@ def _by_endpoint(
     width: Width,
     ax: Axes | None,
     label: str,
-    place: Literal["best", "upper left"] = "best",
+    place: Place = "best",
     steps: bool = False,
     observed: pd.DataFrame | None = None,
     at_risk: pd.DataFrame | None = None,
@@ -421,9 +416,8 @@ def _by_endpoint(
     for table, source in ((observed, "simon_makuch"), (at_risk, "numbers_at_risk")):
         if table is not None:
             require(table, ["endpoint", "group", "time", "at_risk"], f"bayesblina.{source}")
-    below = 0.0 if at_risk is None else 0.5
-    titles = [name.upper() for name in names]
-    drawn = in_a_row(titles, height=HEIGHT + below, width=width, ax=ax)
+    height = HEIGHT if at_risk is None else HEIGHT + 0.5
+    drawn = in_a_row([name.upper() for name in names], height=height, width=width, ax=ax)
     draws = str(curves.attrs.get("draws_of", "posterior"))
     for axis, name in zip(drawn.axes[0], names, strict=True):
         values = curves[variable].sel(endpoint=name)
@@ -431,8 +425,7 @@ def _by_endpoint(
         if observed is not None:
             draw_observed(axis, observed, name, palette, _landmark(curves))
         axis.set_ylabel(label.format(unit=literal(_unit(curves).removesuffix("s"))))
-        axis.set_ylim(0, 1.02 if variable == "survival" else None)
-        _times(axis, curves)
+        _times(axis, curves, top=1.02 if variable == "survival" else None)
         explain(axis, place=place)
         if at_risk is not None:
             draw_numbers_at_risk(axis, at_risk[at_risk["endpoint"] == name])
@@ -452,9 +445,10 @@ def _unit(source: xr.Dataset) -> str:
     return str(source.attrs.get("unit", "time"))
 
 
-def _times(axis: Axes, curves: xr.Dataset) -> None:
+def _times(axis: Axes, curves: xr.Dataset, *, top: float | None) -> None:
+    """Give a panel a scale of time, and one from 0 to a top."""
     time = curves["time"].values
     if time.size > 1:
         axis.set_xlim(time.min(), time.max())
     origin = curves.attrs.get("origin", f"the origin (event-free at {_landmark(curves):g})")
-    axis.set_xlabel(f"{literal(_unit(curves))} from {literal(str(origin))}")
+    axis.set(ylim=(0, top), xlabel=f"{literal(_unit(curves))} from {literal(str(origin))}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bayesblina.core.errors import SpecError, nearest, require_kind
-from bayesblina.core.tables.numbers import failed
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import SpecError, nearest
+from bayesblina.core.tables.marks import CONVERGED, failed
 from bayesblina.inference.fitting import Fit
 from bayesblina.output.plots.style import (
     COLOURS,
@@ -30,6 +31,7 @@ from bayesblina.output.plots.style import (
     dress,
     entitle,
     explain,
+    hide_scale,
     say,
 )
 
@@ -71,30 +73,18 @@ def prior_posterior(
     arviz.plot_prior_posterior : what draws it.
     """
     require_kind(fit, Fit, "fit")
-    known = [
-        str(name)
-        for name in fit.draws["prior"].to_dataset().data_vars
-        if name in fit.draws["posterior"]
-    ]
-    tree = xr.DataTree.from_dict(
-        {
-            f"/{group}": fit.draws[group].to_dataset()[_checked(parameters, known)]
-            for group in ("prior", "posterior")
-        }
+    drawn, places, plot = _by_arviz(
+        "plot_prior_posterior", fit, ("prior", "posterior"), parameters, width
     )
-    drawn, panels, found = _by_arviz("plot_prior_posterior", tree, parameters, width)
-    lines = found.viz["dist"]
-    for index, (axis, label, place) in enumerate(panels):
-        entitle(axis, label)
+    for axis, (name, at) in zip(drawn.axes[0], places, strict=True):
         axis.set_yticks([])
-        axis.spines["left"].set_visible(False)
+        hide_scale(axis)
         for group, colour, style in (("prior", GREY, ":"), ("posterior", COLOURS[0], "-")):
-            line = lines[place[0]].sel(place[1]).sel(group=group).item()
+            line = plot.viz["dist"][name].sel(at).sel(group=group).item()
             line.set(color=colour, linestyle=style, label=group, linewidth=1.3)
-        if index == 0:
-            explain(axis)
-    found.viz["legend"]["group"].item().remove()
-    return say(drawn, synthetic=fit.person_time.synthetic, converged=fit.converged)
+    explain(drawn.axis)
+    plot.viz["legend"]["group"].item().remove()
+    return say(drawn, synthetic=fit.person_time.synthetic, failed=_unconverged(fit.converged))
 
 
 def chain_ranks(
@@ -127,15 +117,11 @@ def chain_ranks(
     arviz.plot_rank : what draws it.
     """
     require_kind(fit, Fit, "fit")
-    posterior = fit.posterior
-    known = [str(name) for name in posterior.data_vars]
-    tree = xr.DataTree.from_dict({"/posterior": posterior[_checked(parameters, known)]})
-    drawn, panels, _ = _by_arviz("plot_rank", tree, parameters, width)
-    for axis, label, _place in panels:
-        entitle(axis, label)
+    drawn, _, _ = _by_arviz("plot_rank", fit, ("posterior",), parameters, width)
+    for axis in drawn.axes[0]:
         axis.set_xlabel("rank of the draw, as a fraction")
     drawn.axis.set_ylabel("ECDF less uniform")
-    return say(drawn, synthetic=fit.person_time.synthetic, converged=fit.converged)
+    return say(drawn, synthetic=fit.person_time.synthetic, failed=_unconverged(fit.converged))
 
 
 def power_scaling(
@@ -180,25 +166,24 @@ def power_scaling(
     arviz.plot_psense_dist : what draws it.
     bayesblina.priors.power_scaling : the table of indices.
     """
-    drawn, found, name, places = _scaled("plot_psense_dist", draws, priors, alphas, width)
-    shades = _shades(alphas)
-    for row, place in enumerate(places):
-        for column, component in enumerate(COMPONENTS):
-            axis = drawn.axes[row, column]
+    drawn, plot, name, places = _scaled("plot_psense_dist", draws, priors, alphas, width)
+    # The posterior as it is in black.
+    shades = {alphas[0]: (COLOURS[1], "--"), 1: (DARK, "-"), alphas[1]: (COLOURS[0], ":")}
+    for axes, place in zip(drawn.axes, places, strict=True):
+        for axis, component in zip(axes, COMPONENTS, strict=True):
             entitle(axis, _label(f"{component} scaled", place))
             axis.set_yticks([])
-            axis.spines["left"].set_visible(False)
+            hide_scale(axis)
             for alpha, (colour, style) in shades.items():
                 at = {**place, "component_group": component, "alpha": alpha}
                 for visual in ("dist", "credible_interval", "point_estimate"):
-                    found.viz[visual][name].sel(at).item().set_color(colour)
-                line = found.viz["dist"][name].sel(at).item()
+                    plot.viz[visual][name].sel(at).item().set_color(colour)
                 label = "as it is" if alpha == 1 else f"power {alpha:g}"
+                line = plot.viz["dist"][name].sel(at).item()
                 line.set(linestyle=style, linewidth=1.2, label=label)
     for axis in drawn.axes[-1]:
         axis.set_xlabel(name.replace("_", " "))
-    _legend(drawn, drawn.axis.get_lines())
-    return drawn.figure
+    return _with_legend(drawn)
 
 
 def power_scaling_quantities(
@@ -236,20 +221,19 @@ def power_scaling_quantities(
     --------
     arviz.plot_psense_quantities : what draws it.
     """
-    drawn, found, name, places = _scaled("plot_psense_quantities", draws, priors, alphas, width)
-    for row, place in enumerate(places):
-        for column, quantity in enumerate(("mean", "sd")):
-            axis = drawn.axes[row, column]
+    drawn, plot, name, places = _scaled("plot_psense_quantities", draws, priors, alphas, width)
+    for axes, place in zip(drawn.axes, places, strict=True):
+        for axis, quantity in zip(axes, ("mean", "sd"), strict=True):
             entitle(axis, _label(quantity, place))
+            axis.set_xlabel("")
             at = {**place, "quantities": quantity}
             for component, colour in zip(COMPONENTS, COLOURS, strict=False):
-                found.viz[f"{component}_markers"][name].sel(at).item().set_color(colour)
-                line = found.viz[f"{component}_lines"][name].sel(at).item()
+                plot.viz[f"{component}_markers"][name].sel(at).item().set_color(colour)
+                line = plot.viz[f"{component}_lines"][name].sel(at).item()
                 line.set(color=colour, label=component)
-    for axis in drawn.axes.flat:
-        axis.set_xlabel("power" if axis in drawn.axes[-1] else "")
-    _legend(drawn, drawn.axis.get_lines())
-    return drawn.figure
+    for axis in drawn.axes[-1]:
+        axis.set_xlabel("power")
+    return _with_legend(drawn)
 
 
 def pareto_k(prediction: Prediction, *, width: Width = "two", ax: Axes | None = None) -> Figure:
@@ -283,16 +267,20 @@ def pareto_k(prediction: Prediction, *, width: Width = "two", ax: Axes | None = 
     shapes, limit = prediction.pareto_k, prediction.limit
     drawn = canvas(height=2.4, width=width, ax=ax)
     axis = drawn.axis
-    held = {"figure": ((), _one(drawn.figure)), "plot": ((), _one(axis))}
-    place = az.PlotCollection(
+    held = {
+        name: ((), np.array(part, dtype=object))
+        for name, part in (("figure", drawn.figure), ("plot", axis))
+    }
+    plot = az.PlotCollection(
         shapes.to_dataset(name="pareto_k"), xr.DataTree(xr.Dataset(held)), backend="matplotlib"
     )
     az.plot_khat(
-        SimpleNamespace(pareto_k=shapes, good_k=limit), plot_collection=place, backend="matplotlib"
+        SimpleNamespace(pareto_k=shapes, good_k=limit), plot_collection=plot, backend="matplotlib"
     )
-    points = place.viz["khat"]["pareto_k"].item()
     above = shapes.values > limit
-    points.set(sizes=[9.0], facecolors=np.where(above, COLOURS[1], COLOURS[0]), edgecolors="none")
+    plot.viz["khat"]["pareto_k"].item().set(
+        sizes=[9.0], facecolors=np.where(above, COLOURS[1], COLOURS[0]), edgecolors="none"
+    )
     axis.axhline(limit, color=DARK, linewidth=0.7)
     axis.annotate(
         f"limit {limit:.2f}",
@@ -307,14 +295,13 @@ def pareto_k(prediction: Prediction, *, width: Width = "two", ax: Axes | None = 
     entitle(axis, f"{int(above.sum())} of {shapes.size} patients above the limit")
     axis.set(xlabel="patient, in the cohort's order", ylabel="Pareto k")
     dress(axis)
-    return say(drawn, synthetic=prediction.synthetic, converged=prediction.converged)
+    failed = _unconverged(prediction.converged)
+    return say(drawn, synthetic=prediction.synthetic, failed=failed)
 
 
-def _one(what: object) -> np.ndarray[Any, np.dtype[np.object_]]:
-    """Hold one object in an array without dimensions."""
-    held = np.empty((), dtype=object)
-    held[()] = what
-    return held
+def _unconverged(converged: bool) -> tuple[str, ...]:
+    """Name the gate of convergence, if it was failed."""
+    return () if converged else (CONVERGED,)
 
 
 def _scaled(
@@ -328,71 +315,63 @@ def _scaled(
     require_kind(draws, xr.DataTree, "draws")
     if not {"posterior", "log_prior", "log_likelihood"} <= set(draws.children):
         raise SpecError("Expected what bayesblina.priors.power_scaling_draws gives.")
-    parts = _checked(priors, [str(one) for one in draws["log_prior"].data_vars])
+    parts = _checked(priors, list(map(str, draws["log_prior"].data_vars)))
     low, high = alphas
     if not 0 < low < 1 < high < np.inf:
         raise SpecError(f"alphas must be a power below 1 and one above 1, got {alphas!r}.")
-    (name,) = map(str, draws["posterior"].data_vars)
-    values = draws["posterior"].to_dataset()[name]
-    over = [str(dim) for dim in values.dims if dim not in ("chain", "draw")]
-    places = [
-        {dim: values[dim].values[index] for dim, index in zip(over, where, strict=True)}
-        for where in np.ndindex(*(values.sizes[dim] for dim in over))
-    ]
+    posterior = draws["posterior"].to_dataset()
+    (name,) = map(str, posterior.data_vars)
+    values = posterior[name]
+    over = [dim for dim in values.dims if dim not in ("chain", "draw")]
+    places = _coordinates(values.isel(chain=0, draw=0))
     if 2 * len(places) > LARGEST:
         raise SpecError(f"{len(places)} rows are too many to read: choose some with .sel.")
     # ArviZ loses the name of a variable that is the only one.
     beside = xr.zeros_like(values.isel(dict.fromkeys(over, 0), drop=True))
-    tree = draws.assign(
-        {"posterior": xr.DataTree(draws["posterior"].to_dataset().assign(beside=beside))}
-    )
-    found, figure = _arviz_figure(
+    found = _arviz_plot(
         plot,
-        tree,
+        draws.assign({"posterior": xr.DataTree(posterior.assign(beside=beside))}),
         width,
         height=0.8 + 1.5 * len(places),
         var_names=[name],
         prior_var_names=parts,
         alphas=alphas,
     )
-    for legend in list(figure.legends):
-        legend.remove()
-    axes = np.empty((len(places), 2), dtype=object)
     columns = found.viz["plot"][name]
-    across = next(str(dim) for dim in columns.dims if dim not in over)
-    for row, place in enumerate(places):
-        for column, at in enumerate(columns[across].values):
-            axes[row, column] = columns.sel({**place, across: at}).item()
-    for axis in axes.flat:
-        dress(axis)
-        axis.set_title("", loc="center")
-    drawn = Canvas(figure=figure, axes=axes, own=True)
-    attributes = draws.attrs
+    drawn = _dressed(
+        found, [panel for place in places for panel in columns.sel(place).values.flat], columns=2
+    )
+    for legend in list(drawn.figure.legends):
+        legend.remove()
     say(
         drawn,
-        synthetic=bool(attributes.get("synthetic", False)),
-        converged=bool(attributes.get("converged", True)),
-        failed=tuple(name for name in failed(attributes) if name != "converged"),
+        synthetic=bool(draws.attrs.get("synthetic", False)),
+        failed=failed(draws.attrs),
         more=f"scaled prior: {', '.join(parts)}",
     )
     return drawn, found, name, places
 
 
-def _shades(alphas: tuple[float, float]) -> dict[float, tuple[str, str]]:
-    """Colour and line of each power, the posterior as it is in black."""
-    return {alphas[0]: (COLOURS[1], "--"), 1: (DARK, "-"), alphas[1]: (COLOURS[0], ":")}
+def _coordinates(values: xr.DataArray) -> list[dict[str, Any]]:
+    """List the coordinates of an array's elements, in their order."""
+    return [
+        {str(dim): values[dim].values[index] for dim, index in zip(values.dims, where, strict=True)}
+        for where in np.ndindex(values.shape)
+    ]
 
 
 def _label(first: str, place: dict[str, Any]) -> str:
-    words = ", ".join(str(value) for value in place.values())
+    words = ", ".join(map(str, place.values()))
     return f"{first}: {words}" if words else first
 
 
-def _legend(drawn: Canvas, lines: Sequence[Any]) -> None:
-    named = [line for line in lines if not str(line.get_label()).startswith("_")]
+def _with_legend(drawn: Canvas) -> Figure:
+    """Write the legend of the first panel's lines below a figure, and give it."""
+    named = [line for line in drawn.axis.get_lines() if not str(line.get_label()).startswith("_")]
     drawn.figure.legend(
         handles=named, loc="outside lower center", ncols=len(named), frameon=False, fontsize=SMALL
     )
+    return drawn.figure
 
 
 def _checked(parameters: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -406,39 +385,52 @@ def _checked(parameters: Sequence[str], known: Sequence[str]) -> list[str]:
     return list(parameters)
 
 
-_Panel = tuple[Axes, str, tuple[str, dict[str, Any]]]
-
-
 def _by_arviz(
-    plot: str, tree: xr.DataTree, parameters: Sequence[str], width: Width
-) -> tuple[Canvas, list[_Panel], Any]:
-    """Let ArviZ draw, and give its panels the style of all figures."""
-    posterior = tree["posterior"].to_dataset()
-    count = sum(posterior[name].isel(chain=0, draw=0).size for name in parameters)
+    plot: str, fit: Fit, groups: Sequence[str], parameters: Sequence[str], width: Width
+) -> tuple[Canvas, list[tuple[str, dict[str, Any]]], Any]:
+    """Let ArviZ draw a panel for each element of parameters that all groups of draws have.
+
+    Result: the panels, of each the parameter and its coordinates, and what ArviZ gives.
+    """
+    draws = {group: fit.draws[group].to_dataset() for group in groups}
+    known = [
+        str(name)
+        for name in draws[groups[0]].data_vars
+        if all(name in dataset for dataset in draws.values())
+    ]
+    names = _checked(parameters, known)
+    count = sum(draws["posterior"][name].isel(chain=0, draw=0).size for name in names)
     if count > LARGEST:
         raise SpecError(f"{count} panels are too many to read: name fewer parameters.")
     beside = min(count, BESIDE if width == "two" else 1)
-    found, figure = _arviz_figure(
+    found = _arviz_plot(
         plot,
-        tree,
+        xr.DataTree.from_dict({f"/{group}": draws[group][names] for group in groups}),
         width,
         height=0.6 + 1.45 * -(-count // beside),
-        var_names=list(parameters),
+        var_names=names,
         col_wrap=beside,
     )
-    panels = list(_panels(found.viz["plot"], parameters))
-    axes = np.empty((1, len(panels)), dtype=object)
-    axes[0] = [axis for axis, _, _ in panels]
-    for axis in axes[0]:
-        dress(axis)
+    panels = {name: found.viz["plot"][name] for name in names}
+    places = [(name, place) for name in names for place in _coordinates(panels[name])]
+    flat = [panel for name in names for panel in panels[name].to_numpy().flat]
+    drawn = _dressed(found, flat, columns=count)
+    for axis, (name, place) in zip(flat, places, strict=True):
+        entitle(axis, _label(name.replace("_", " "), place))
+    return drawn, places, found
+
+
+def _dressed(found: Any, panels: Sequence[Axes], *, columns: int) -> Canvas:
+    """Give panels that ArviZ made the style of all figures."""
+    for panel in panels:
+        dress(panel)
         # ArviZ centres its own titles.
-        axis.set_title("", loc="center")
-    return Canvas(figure=figure, axes=axes, own=True), panels, found
+        panel.set_title("", loc="center")
+    axes = np.array(panels, dtype=object).reshape(-1, columns)
+    return Canvas(figure=found.viz["figure"].item(), axes=axes, own=True)
 
 
-def _arviz_figure(
-    plot: str, tree: xr.DataTree, width: Width, *, height: float, **more: Any
-) -> tuple[Any, Figure]:
+def _arviz_plot(plot: str, tree: xr.DataTree, width: Width, *, height: float, **more: Any) -> Any:
     """Let ArviZ draw in a figure of the package's kind and size."""
     import arviz as az
     from matplotlib import pyplot as plt
@@ -457,20 +449,6 @@ def _arviz_figure(
             },
             **more,
         )
-    figure: Figure = found.viz["figure"].item()
     # ArviZ draws through pyplot, which would keep every figure open.
-    plt.close(figure)
-    return found, figure
-
-
-def _panels(plots: Any, parameters: Sequence[str]) -> Iterator[_Panel]:
-    for name in parameters:
-        array = plots[name]
-        for where in np.ndindex(array.shape):
-            place = {
-                str(dim): array[dim].values[index]
-                for dim, index in zip(array.dims, where, strict=True)
-            }
-            words = ", ".join(str(value) for value in place.values())
-            label = f"{name.replace('_', ' ')}: {words}" if words else name.replace("_", " ")
-            yield array.to_numpy()[where], label, (name, place)
+    plt.close(found.viz["figure"].item())
+    return found

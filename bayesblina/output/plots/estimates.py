@@ -15,7 +15,7 @@ from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.core.escaping import literal
 from bayesblina.core.tables import numbers
-from bayesblina.core.tables.numbers import BASELINE, BESIDE, CONVERGED, EVENT_TIMES, SHORT, beside
+from bayesblina.core.tables.marks import BESIDE, SHORT, beside
 from bayesblina.output.plots.style import (
     COLOURS,
     DARK,
@@ -27,6 +27,7 @@ from bayesblina.output.plots.style import (
     draw_interval,
     entitle,
     explain,
+    hide_scale,
     in_a_row,
     list_rows,
     mark,
@@ -98,49 +99,49 @@ def hazard_ratio(
         )
     if not thresholds or min(thresholds) <= 0:
         raise SpecError(f"thresholds must be hazard ratios above 0, got {list(thresholds)!r}.")
-    low_tail, high_tail = tails(mass)
+    ends = tails(mass)
     if not more:
         name = str(ratios["endpoint"].values) if "endpoint" in ratios.coords else "all"
         ratios = ratios.drop_vars("endpoint", errors="ignore").expand_dims(endpoint=[name])
     names = chosen(ratios["endpoint"].values, endpoint)
     drawn = canvas(len(names), 1, height=0.7 + 1.3 * len(names), width=width, ax=ax, share_x=True)
-    logs = {
-        name: np.log(ratios["hazard_ratio"].sel(endpoint=name).values.ravel()) for name in names
-    }
-    low = min(float(np.quantile(values, 0.0005)) for values in logs.values())
-    high = max(float(np.quantile(values, 0.9995)) for values in logs.values())
+    logs = np.log([ratios["hazard_ratio"].sel(endpoint=name).values.ravel() for name in names])
+    low, high = np.quantile(logs, [0.0005, 0.9995], axis=1)
     marks = np.log(np.asarray(thresholds, dtype=np.float64))
     grid = np.linspace(
-        min(low, np.log(0.5), marks.min() - 0.1),
-        max(high, np.log(1.5), marks.max() + 0.1),
+        min(*low, np.log(0.5), marks.min() - 0.1),
+        max(*high, np.log(1.5), marks.max() + 0.1),
         DENSITY_POINTS,
     )
-    for index, (axis, name) in enumerate(zip(drawn.axes[:, 0], names, strict=True)):
-        colour = COLOURS[index % len(COLOURS)]
-        if np.ptp(logs[name]) == 0:
+    for index, (axis, name, draws) in enumerate(zip(drawn.axes[:, 0], names, logs, strict=True)):
+        if np.ptp(draws) == 0:
             raise SpecError(f"{name}: the hazard ratio is the same in every draw: no density.")
         height = draw_density(
             axis,
-            logs[name],
+            draws,
             grid,
-            interval=np.quantile(logs[name], [low_tail, high_tail]),
+            interval=np.quantile(draws, ends),
             prior=prior,
             thresholds=thresholds,
-            colour=colour,
+            colour=COLOURS[index % len(COLOURS)],
             label=f"{mass:.0%} interval",
         )
         _without_baseline(axis, ratios.sel(endpoint=name), height=height)
-        parts = []
-        for threshold in thresholds:
-            text = numbers.probability(float((np.exp(logs[name]) < threshold).mean()))
-            sign = "" if text[0] in "<>" else "= "
-            parts.append(f"P(HR < {threshold:g}) {sign}{text}")
-        entitle(axis, f"{name.upper()}: {', '.join(parts)}")
+        below = [_probability_below(threshold, draws) for threshold in thresholds]
+        entitle(axis, f"{name.upper()}: {', '.join(below)}")
     explain(drawn.axis)
     bottom = drawn.axes[-1, 0]
     ratio_scale(bottom, "x")
-    bottom.set_xlabel(_compared(ratios))
+    exposed, reference = ratios.attrs.get("exposed"), ratios.attrs.get("reference")
+    what = f", {literal(exposed)} against {literal(reference)}" if exposed and reference else ""
+    bottom.set_xlabel(f"hazard ratio{what} (log scale)")
     return mark(drawn, ratios)
+
+
+def _probability_below(threshold: float, logs: Floats) -> str:
+    """Word how probable a hazard ratio below a threshold is."""
+    text = numbers.probability(float((np.exp(logs) < threshold).mean()))
+    return f"P(HR < {threshold:g}) {'' if text[0] in '<>' else '= '}{text}"
 
 
 def draw_density(
@@ -170,7 +171,7 @@ def draw_density(
     if median is not None:
         axis.vlines(median, 0.0, np.interp(np.log(median), grid, density), color=colour)
     axis.set(yticks=[], ylim=(0, None))
-    axis.spines["left"].set_visible(False)
+    hide_scale(axis)
     return float(density.max())
 
 
@@ -237,31 +238,27 @@ def forest(
         raise SpecError("There are no estimates to draw.")
     if labels is not None:
         require(summary, labels, "bayesblina.summary")
-    if np.isinf(summary[list(_INTERVAL)].astype(float)).any(axis=None):
+    values = summary[list(_INTERVAL)].to_numpy(float)
+    if np.isinf(values).any():
         raise SpecError(
             "Times that some draws do not reach have no interval to draw: use tables.estimates."
         )
-    kind: numbers.Kind = "ratio" if logarithmic else "number"
-    rows = summary.reset_index(drop=True)
-    known = rows[list(_INTERVAL)].astype(float).notna().all(axis=1).to_numpy()
-    if logarithmic and known.any() and not (rows.loc[known, list(_INTERVAL)] > 0).all(axis=None):
+    if logarithmic and (values[~np.isnan(values).any(axis=1)] <= 0).any():
         raise SpecError("A logarithmic axis needs numbers above 0: set logarithmic=False.")
-    drawn = canvas(height=FRAME + LINE * len(rows), width=width, ax=ax)
+    kind: numbers.Kind = "ratio" if logarithmic else "number"
+    drawn = canvas(height=FRAME + LINE * len(summary), width=width, ax=ax)
     axis = drawn.axis
-    for place, row in enumerate(rows.to_dict("records")):
-        marks = beside(row)
-        fine = not marks
-        text = "no finite estimate"
-        if known[place]:
-            colour, face = (COLOURS[0], None) if fine else (COLOURS[1], "white")
-            draw_interval(axis, place, row, colour=colour, face=face)
+    for line, row in enumerate(summary.to_dict("records")):
+        marks, text = beside(row), "no finite estimate"
+        if not np.isnan(values[line]).any():
+            colour, face = (COLOURS[1], "white") if marks else (COLOURS[0], None)
+            draw_interval(axis, line, row, colour=colour, face=face)
             text = numbers.interval(row["median"], row["lower"], row["upper"], kind=kind)
-        write_after(axis, place, text if fine else f"{text}, {marks}")
+        write_after(axis, line, f"{text}, {marks}" if marks else text)
     if null is not None:
         axis.axvline(null, color=GREY, linewidth=0.7, zorder=0)
-    list_rows(axis, _row_labels(rows, labels))
-    axis.tick_params(axis="y", length=0)
-    axis.spines["left"].set_visible(False)
+    list_rows(axis, _row_labels(summary, labels))
+    hide_scale(axis)
     axis.set_xlabel(literal(quantity) + (" (log scale)" if logarithmic else ""))
     mark(drawn, summary, synthetic=synthetic)
     if logarithmic:
@@ -323,22 +320,19 @@ def bias_ladder(
         [name.upper() for name in names],
         height=FRAME + 0.25 + 0.27 * len(methods),
         width=width,
+        below="hazard ratio (log scale)",
         ax=ax,
         share_x=True,
         share_y=True,
     )
     for axis, name in zip(drawn.axes[0], names, strict=True):
-        rows = ladder[ladder["endpoint"] == name]
-        for row in rows.to_dict("records"):
+        for row in ladder[ladder["endpoint"] == name].to_dict("records"):
             biased = str(row["note"]).startswith("biased")
             draw_rung(axis, methods.index(row["method"]), row, biased=biased)
         axis.axvline(1.0, color=GREY, linewidth=0.7, zorder=0)
         if truth is not None:
             axis.axvline(truth[name], color=COLOURS[2], linestyle="--", label="simulated truth")
-    for axis in drawn.axes[0] if width == "two" else drawn.axes[0, -1:]:
-        axis.set_xlabel("hazard ratio (log scale)")
-    labels = [_rung_label(ladder[ladder["method"] == method]) for method in methods]
-    list_rows(drawn.axis, labels)
+    list_rows(drawn.axis, [_rung_label(ladder[ladder["method"] == name]) for name in methods])
     ratio_scale(drawn.axis, "x")
     # The scale is shared, but not the switch for minor ticks.
     for axis in drawn.axes[0]:
@@ -348,17 +342,12 @@ def bias_ladder(
         drawn.figure.legend(*line, loc="outside lower right", frameon=False, fontsize=SMALL)
     elif truth is not None:
         explain(drawn.axis)
-    said = {
+    failed = [
         name
         for name, words in SHORT.items()
         if ladder["note"].str.contains(words, regex=False).any()
-    }
-    return say(
-        drawn,
-        synthetic=bool(ladder.attrs.get("synthetic")),
-        converged=CONVERGED not in said,
-        failed=tuple(name for name in (BASELINE, EVENT_TIMES) if name in said),
-    )
+    ]
+    return say(drawn, synthetic=bool(ladder.attrs.get("synthetic")), failed=failed)
 
 
 def draw_rung(
@@ -393,19 +382,12 @@ def draw_rung(
     )
 
 
-def _without_baseline(axis: Axes, one: xr.Dataset, *, height: float) -> None:
+def _without_baseline(axis: Axes, ratio: xr.Dataset, *, height: float) -> None:
     """Draw the answer without a baseline as a bar in the foot of a density."""
-    if "companion_median" not in one.coords or not np.isfinite(float(one["companion_median"])):
-        return
-    row = {name: float(one[f"companion_{name}"]) for name in _INTERVAL}
-    label = "without a baseline"
-    draw_interval(axis, 0.06 * height, row, colour=DARK, marker="D", size=3.5, label=label)
-
-
-def _compared(ratios: xr.Dataset) -> str:
-    exposed, reference = ratios.attrs.get("exposed"), ratios.attrs.get("reference")
-    what = f", {literal(exposed)} against {literal(reference)}" if exposed and reference else ""
-    return f"hazard ratio{what} (log scale)"
+    if "companion_median" in ratio.coords and np.isfinite(float(ratio["companion_median"])):
+        row = {name: float(ratio[f"companion_{name}"]) for name in _INTERVAL}
+        label = "without a baseline"
+        draw_interval(axis, 0.06 * height, row, colour=DARK, marker="D", size=3.5, label=label)
 
 
 def _row_labels(rows: pd.DataFrame, labels: Sequence[str] | None) -> list[str]:

@@ -31,6 +31,8 @@ from bayesblina.output.plots.style import (
     chosen,
     colours,
     entitle,
+    explain,
+    hide_scale,
     say,
 )
 from bayesblina.patients.account import Account
@@ -104,33 +106,33 @@ def swimmer(
     rows = cohort.to_counting_process(endpoint=endpoint)
     if among is not None:
         chosen(cohort.phases, among, what="phase")
-        started = rows.loc[rows["phase"] == among, "patient"].unique()
-        rows = rows[rows["patient"].isin(started)]
+        rows = rows[rows["patient"].isin(rows.loc[rows["phase"] == among, "patient"].unique())]
     if rows.empty:
         raise SpecError("There is nobody to draw.")
     ends = rows.groupby("patient", sort=False)["stop"].max().sort_values(kind="stable")
-    everybody = len(ends)
-    if everybody > largest:
-        spaced = np.round(np.linspace(0, everybody - 1, largest)).astype(int)
-        ends = ends.iloc[spaced]
+    count = f"{len(ends)}"
+    if len(ends) > largest:
+        count = f"{largest} of {len(ends)}"
+        ends = ends.iloc[np.round(np.linspace(0, len(ends) - 1, largest)).astype(int)]
     place = pd.Series(np.arange(len(ends)), index=ends.index)
     rows = rows[rows["patient"].isin(place.index)]
     drawn = canvas(height=0.9 + (0.115 if ids else 0.075) * len(ends), width=width, ax=ax)
     axis = drawn.axis
     _draw_phases(axis, cohort, rows, place)
     _draw_ends(axis, cohort, rows, place)
-    named = list(ends.index) if ids else []
-    axis.set_yticks(range(len(named)), [literal(patient) for patient in named])
-    axis.tick_params(axis="y", labelsize=TINY, length=0)
-    axis.spines["left"].set_visible(False)
-    axis.set(ylim=(-1, len(ends)), xlim=(0, float(ends.max()) * 1.02))
-    axis.set_xlabel(f"{literal(cohort.unit)} from the origin")
+    named = list(map(literal, ends.index)) if ids else []
+    axis.set_yticks(range(len(named)), named, fontsize=TINY)
+    hide_scale(axis)
+    axis.set(
+        ylim=(-1, len(ends)),
+        xlim=(0, float(ends.max()) * 1.02),
+        xlabel=f"{literal(cohort.unit)} from the origin",
+    )
     who = "" if among is None else f" who start {among}"
-    count = f"{len(ends)} of {everybody}" if len(ends) < everybody else f"{everybody}"
     entitle(axis, f"{endpoint.upper()}: {count} patients{who}")
-    axis.legend(fontsize=SMALL, frameon=False, loc="lower right")
+    explain(axis, place="lower right")
     more = WITH_IDS if ids else FOR_THE_ANALYST
-    return say(drawn, synthetic=cohort.synthetic, converged=True, more=more)
+    return say(drawn, synthetic=cohort.synthetic, more=more)
 
 
 def _draw_phases(axis: Axes, cohort: Cohort, rows: pd.DataFrame, place: pd.Series[int]) -> None:
@@ -169,8 +171,8 @@ def _draw_ends(axis: Axes, cohort: Cohort, rows: pd.DataFrame, place: pd.Series[
     times = pd.Series(cohort.transplant, index=[str(patient) for patient in cohort.patients])
     within = times[last.index][times[last.index] <= last["stop"]]
     if len(within):
-        where = place[within.index].to_numpy()
-        axis.plot(within.to_numpy(), where, "D", color=ALARM, markersize=3, label="transplant")
+        line = place[within.index].to_numpy()
+        axis.plot(within.to_numpy(), line, "D", color=ALARM, markersize=3, label="transplant")
 
 
 def patient_flow(
@@ -222,20 +224,17 @@ def patient_flow(
     require_minimum(minimum)
     table = mask_flow(account.table, mask_account(account.table, minimum=minimum))
     names = chosen([name for name in table["endpoint"] if name], endpoint)
-    chart = _Chart(unit=account.unit)
-    across = INCHES.get(width, 0.0)
-    each = across / len(names)
-    top = chart.common(table, across)
+    chart, across = _Chart(unit=account.unit), INCHES.get(width, 0.0)
+    each, top = across / len(names), chart.common(table, across)
     bottom = max(
         chart.column(table[table["endpoint"] == name], name, each * place, each, top)
         for place, name in enumerate(names)
     )
     drawn = canvas(height=bottom + 0.3, width=width, ax=ax)
-    axis = drawn.axis
-    axis.set_axis_off()
-    axis.set(xlim=(0, across), ylim=(bottom, 0))
-    chart.draw(axis)
-    return say(drawn, synthetic=account.synthetic, converged=True)
+    drawn.axis.set_axis_off()
+    drawn.axis.set(xlim=(0, across), ylim=(bottom, 0))
+    chart.draw(drawn.axis)
+    return say(drawn, synthetic=account.synthetic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,15 +261,13 @@ class _Chart:
     def common(self, table: pd.DataFrame, across: float) -> float:
         """Lay out what all endpoints share; give where it ends."""
         rows = table[table["step"].isin(["read", "excluded", "repaired"])].to_dict("records")
-        if not rows:
-            return 0.0
         lines = [
-            f"{self._count(row['patients'])} {row['what']}"
+            f"{_count(row['patients'])} {row['what']}"
             if row["step"] == "read"
-            else f"{row['step']}: {row['what']} ({self._count(row['patients'])})"
+            else f"{row['step']}: {_reason(row)}"
             for row in rows
         ]
-        return self._add(0.0, 0.0, across, lines).bottom
+        return self._add(0.0, 0.0, across, lines).bottom if lines else 0.0
 
     def column(
         self, table: pd.DataFrame, name: str, left: float, width: float, top: float
@@ -278,58 +275,48 @@ class _Chart:
         """Lay out one endpoint below what all share; give where it ends."""
         records = table.to_dict("records")
         never = [
-            self._reason(row)
+            _reason(row)
             for row in records
             if row["step"] == "observed" and row["what"] != "under observation"
         ]
         left_out = [
-            self._reason(row)
+            _reason(row)
             for row in records
             # The cohort's account says it, too.
             if row["step"] == "left out" and not (never and row["what"].startswith(NEVER))
         ]
-        phases = [row for row in records if row["step"] == "in phase"]
-        steps: list[tuple[list[str], list[str]]] = []
-        for step, words, before in (
-            ("observed", "under observation", never),
-            ("eligible", "at risk", left_out),
-        ):
-            for row in records:
-                if row["step"] == step and row["what"] == words:
-                    head = f"{name.upper()}: {self._count(row['patients'])} {words}"
-                    steps.append((before, [head, *self._sizes(row)]))
+        steps = [
+            (before, [f"{name.upper()}: {_count(row['patients'])} {words}", *self._sizes(row)])
+            for step, words, before in (
+                ("observed", "under observation", never),
+                ("eligible", "at risk", left_out),
+            )
+            for row in records
+            if row["step"] == step and row["what"] == words
+        ]
+        phases: list[str] = []
+        for row in table[table["step"] == "in phase"].to_dict("records"):
+            phases += [f"{row['phase']} ({row['what']}): {_count(row['patients'])}"]
+            phases += [f"   {text}" for text in self._sizes(row)]
         if phases:
-            lines = []
-            for row in phases:
-                lines += [f"{row['phase']} ({row['what']}): {self._count(row['patients'])}"]
-                lines += [f"   {text}" for text in self._sizes(row)]
-            steps.append(([], lines))
+            steps.append(([], phases))
         arrow = left + ARROW
         for before, lines in steps:
-            end = top
-            if top or before:
-                notes = top
-                if before:
-                    room = width - ARROW - 2 * PAD
-                    notes = self._add(arrow + PAD, top, room, before, framed=False).bottom
-                end = max(top + GAP, notes)
-                if top:
-                    self.arrows.append((arrow, top, end))
+            end = top + GAP if top or before else top
+            if before:
+                notes = self._add(arrow + PAD, top, width - ARROW - 2 * PAD, before, framed=False)
+                end = max(end, notes.bottom)
+            if top:
+                self.arrows.append((arrow, top, end))
             top = self._add(left, end, width * 0.72, lines).bottom
         return top
-
-    def _reason(self, row: Mapping[Any, Any]) -> str:
-        return f"{row['what']} ({self._count(row['patients'])})"
-
-    def _count(self, value: float | str) -> str:
-        return value if isinstance(value, str) else f"{value:.0f}"
 
     def _sizes(self, row: Mapping[Any, Any]) -> list[str]:
         """Events and time of a row, if it has any; no time where a count is masked."""
         events, time, patients = (row[name] for name in ("events", "person_time", "patients"))
         if pd.isna(events):
             return []
-        texts = [f"{self._count(events)} events"]
+        texts = [f"{_count(events)} events"]
         if not pd.isna(time) and MASK not in (events, time, patients):
             texts.append(f"{numbers.time(float(time), self.unit)} person-{self.unit}")
         return [", ".join(texts)]
@@ -387,9 +374,20 @@ class _Chart:
             )
 
 
+def _count(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.0f}"
+
+
+def _reason(row: Mapping[Any, Any]) -> str:
+    return f"{row['what']} ({_count(row['patients'])})"
+
+
 def _states(cohort: Cohort, rows: pd.DataFrame) -> list[str]:
     """States in the order of treatment: before, the phases, and what comes after."""
-    found = [str(state) for state in rows["phase"].unique()]
-    before = [state for state in found if state.startswith("before ")]
-    after = [state for state in found if state not in (*before, *cohort.phases)]
-    return [*before, *(phase for phase in cohort.phases if phase in found), *after]
+
+    def rank(state: str) -> int:
+        if state in cohort.phases:
+            return cohort.phases.index(state)
+        return -1 if state.startswith("before ") else len(cohort.phases)
+
+    return sorted(map(str, rows["phase"].unique()), key=rank)

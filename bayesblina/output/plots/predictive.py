@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,8 @@ from bayesblina.output.plots.style import (
 # Uniform ranks from which the bands of a calibration are taken.
 UNIFORM_RANKS = 10_000
 REPLICATED = "replicated, 95 %"
+# Ticks of hazard ratios that a prior implies.
+RATIOS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _BAND: Mapping[str, Any] = {"color": PALE, "linewidth": 0}
 
 
@@ -79,29 +82,23 @@ def replicated_events(
     drawn = canvas(
         len(names), len(phases), height=0.6 + 1.6 * len(names), width=width, ax=ax, share_x=True
     )
-    axes = drawn.axes
-    number = np.arange(events.sizes["interval"])
-    for row, name in zip(axes, names, strict=True):
-        for axis, state in zip(row, phases, strict=True):
-            one = events.sel(endpoint=name, phase=state)
-            p_value = one["p_value"].values
-            draw_events(
-                axis,
-                one["observed"].values,
-                *one["replicated"].quantile([0.025, 0.5, 0.975], ("chain", "draw")).values,
-                surprising=(p_value < 0.025) | (p_value > 0.975),
-            )
-            entitle(axis, f"{name.upper()}, {state}")
+    for axis, (name, state) in zip(drawn.axes.flat, product(names, phases), strict=True):
+        cells = events.sel(endpoint=name, phase=state)
+        p_value = cells["p_value"].values
+        draw_events(
+            axis,
+            cells["observed"].values,
+            *cells["replicated"].quantile([0.025, 0.5, 0.975], ("chain", "draw")).values,
+            surprising=(p_value < 0.025) | (p_value > 0.975),
+        )
+        entitle(axis, f"{name.upper()}, {state}")
     starts = events["interval_start"].values
-    shown = number[:: max(1, number.size // 6)]
-    for axis in axes[-1]:
-        axis.set_xticks(shown, [f"{starts[index]:.3g}" for index in shown])
-        if width == "one" and len(phases) > 1:
-            axis.tick_params(axis="x", labelrotation=90)
-        axis.set_xlabel("start of the interval")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("events")
-    explain(axes[0, 0])
+    shown = range(0, starts.size, max(1, starts.size // 6))
+    turn = 90 if width == "one" and len(phases) > 1 else 0
+    for axis in drawn.axes[-1]:
+        axis.set_xticks(shown, [f"{starts[index]:.3g}" for index in shown], rotation=turn)
+    drawn.name_axes("start of the interval", "events")
+    explain(drawn.axis)
     return mark(drawn, events)
 
 
@@ -183,27 +180,22 @@ def replicated_simon_makuch(
         share_x=True,
         share_y=True,
     )
-    axes = drawn.axes
-    time = replicated["time"].values
-    low_tail, high_tail = tails(mass)
-    everyone = [str(one) for one in replicated["group"].values]
-    for row, name in zip(axes, names, strict=True):
-        for axis, label in zip(row, groups, strict=True):
-            colour = COLOURS[everyone.index(label) % len(COLOURS)]
-            values = replicated["survival"].sel(endpoint=name, group=label).values
-            inside = np.isfinite(values).all(axis=0)
-            lower, upper = np.quantile(values[:, inside], [low_tail, high_tail], axis=0)
-            axis.plot(time[inside], values[:30, inside].T, color=colour, alpha=0.15, linewidth=0.6)
-            draw_band(axis, time[inside], lower, upper, colour=colour, label="replicated")
-            one = observed[(observed["endpoint"] == name) & (observed["group"] == label)]
-            axis.step(one["time"], one["survival"], where="post", color=DARK, label="observed")
-            entitle(axis, f"{name.upper()}, {label}")
-            axis.set_ylim(0, 1.02)
-            explain(axis)
-    for axis in axes[-1]:
-        axis.set_xlabel(f"{replicated.attrs.get('unit', 'time')} from the origin")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("survival (Simon-Makuch)")
+    everyone = list(map(str, replicated["group"].values))
+    for axis, (name, label) in zip(drawn.axes.flat, product(names, groups), strict=True):
+        colour = COLOURS[everyone.index(label) % len(COLOURS)]
+        curves = replicated["survival"].sel(endpoint=name, group=label)
+        inside = np.isfinite(curves.values).all(axis=0)
+        time, values = replicated["time"].values[inside], curves.values[:, inside]
+        lower, upper = np.quantile(values, tails(mass), axis=0)
+        axis.plot(time, values[:30].T, color=colour, alpha=0.15, linewidth=0.6)
+        draw_band(axis, time, lower, upper, colour=colour, label="replicated")
+        steps = observed[(observed["endpoint"] == name) & (observed["group"] == label)]
+        axis.step(steps["time"], steps["survival"], where="post", color=DARK, label="observed")
+        entitle(axis, f"{name.upper()}, {label}")
+        axis.set_ylim(0, 1.02)
+        explain(axis)
+    unit = replicated.attrs.get("unit", "time")
+    drawn.name_axes(f"{unit} from the origin", "survival (Simon-Makuch)")
     return mark(drawn, replicated, observed)
 
 
@@ -246,31 +238,21 @@ def predicted_against_observed(
     names, times = chosen(list(table["endpoint"]), endpoint), table["time"].unique()
     palette = colours(len(times), "times")
     label = "observed survival (Kaplan-Meier)"
-    titles = [name.upper() for name in names]
-    drawn = in_a_row(titles, height=3.4, width=width, label=label, ax=ax, share_y=True)
-    axes = drawn.axes[0]
-    unit = table.attrs.get("unit", "")
-    for axis, name in zip(axes, names, strict=True):
+    drawn = in_a_row(
+        [name.upper() for name in names], height=3.4, width=width, label=label, ax=ax, share_y=True
+    )
+    for axis, name in zip(drawn.axes[0], names, strict=True):
         axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.7)
         for time, colour in zip(times, palette, strict=True):
-            one = table[(table["endpoint"] == name) & (table["time"] == time)]
-            axis.hlines(
-                one["observed"], one["predicted_lower"], one["predicted_upper"], color=colour
-            )
-            axis.vlines(
-                one["predicted"], one["observed_lower"], one["observed_upper"], color=colour
-            )
-            axis.plot(
-                one["predicted"],
-                one["observed"],
-                "o",
-                markersize=4,
-                color=colour,
-                label=f"{time:g} {unit}",
-            )
-        axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="predicted survival")
-        axis.set_aspect("equal")
-    explain(axes[0])
+            groups = table[(table["endpoint"] == name) & (table["time"] == time)]
+            predicted, observed = groups["predicted"], groups["observed"]
+            ends = groups["predicted_lower"], groups["predicted_upper"]
+            axis.hlines(observed, *ends, color=colour)
+            axis.vlines(predicted, groups["observed_lower"], groups["observed_upper"], color=colour)
+            label = f"{time:g} {table.attrs.get('unit', '')}"
+            axis.plot(predicted, observed, "o", markersize=4, color=colour, label=label)
+        axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="predicted survival", aspect="equal")
+    explain(drawn.axis)
     return mark(drawn, table)
 
 
@@ -299,25 +281,21 @@ def prior_predictive(prior: xr.Dataset, *, mass: float = 0.95, width: Width = "t
     require(
         prior, ["survival", "hazard_ratio", "pooled_survival"], "bayesblina.priors.prior_predictive"
     )
-    low_tail, high_tail = tails(mass)
+    ends = tails(mass)
     names = chosen(prior["endpoint"].values, None)
     drawn = paired(len(names), height=0.6 + 1.9 * len(names), width=width)
-    axes = drawn.axes
     time = prior["time"].values
-    for (left, right), name in zip(axes, names, strict=True):
+    for (left, right), name in zip(drawn.axes, names, strict=True):
         for colour, phase in zip(COLOURS, prior["phase"].values, strict=False):
             values = prior["survival"].sel(endpoint=name, phase=phase).values
-            for one_mass, shade in ((mass, 0.12), (0.5, 0.25)):
-                edge = (1.0 - one_mass) / 2.0
-                lower, upper = np.quantile(values, [edge, 1.0 - edge], axis=0)
+            for share, shade in ((mass, 0.12), (0.5, 0.25)):
                 left.fill_between(
                     time,
-                    lower,
-                    upper,
+                    *np.quantile(values, tails(share), axis=0),
                     color=colour,
                     alpha=shade,
                     linewidth=0,
-                    label=f"{phase}, {one_mass:.0%} of the prior",
+                    label=f"{phase}, {share:.0%} of the prior",
                 )
             left.plot(time, values[:10].T, color=colour, alpha=0.4, linewidth=0.6)
         if prior.attrs.get("baseline") == "pooled":
@@ -326,15 +304,14 @@ def prior_predictive(prior: xr.Dataset, *, mass: float = 0.95, width: Width = "t
         left.set(ylim=(0, 1.02), ylabel="survival")
         entitle(left, f"{name.upper()}, prior")
         logs = np.log(prior["hazard_ratio"].sel(endpoint=name).values)
-        low, high = np.quantile(logs, [low_tail, high_tail])
+        low, high = np.exp(np.quantile(logs, ends))
         right.hist(logs, bins=40, color=COLOURS[0], alpha=0.4)
-        ticks = np.log([0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0])
-        right.set_xticks(ticks, ["0.1", "0.2", "0.5", "1", "2", "5", "10"])
+        right.set_xticks(np.log(RATIOS), [f"{ratio:g}" for ratio in RATIOS])
         right.set_yticks([])
-        entitle(right, f"{mass:.0%} between {np.exp(low):.2g} and {np.exp(high):.2g}")
-    explain(axes[0, 0])
-    axes[-1, 0].set_xlabel(f"{prior.attrs.get('unit', 'time')} from the origin")
-    axes[-1, 1].set_xlabel("hazard ratio of the exposed phase (log scale)")
+        entitle(right, f"{mass:.0%} between {low:.2g} and {high:.2g}")
+    explain(drawn.axis)
+    left.set_xlabel(f"{prior.attrs.get('unit', 'time')} from the origin")
+    right.set_xlabel("hazard ratio of the exposed phase (log scale)")
     return mark(drawn, prior)
 
 
@@ -380,21 +357,17 @@ def calibration_ranks(
     if not counts or not all(counts.values()):
         raise SpecError("There are no ranks to draw.")
     drawn = paired(len(counts), height=0.5 + 1.6 * len(counts), width=width)
-    axes = drawn.axes
-    for (left, right), (model, ranks) in zip(axes, counts.items(), strict=True):
-        lengths = {len(row) for row in ranks.values()}
-        totals = {sum(row) for row in ranks.values()}
-        if len(lengths) > 1 or len(totals) > 1 or min(lengths) < 2:
+    for (left, right), (model, ranks) in zip(drawn.axes, counts.items(), strict=True):
+        sizes = {(len(row), sum(row)) for row in ranks.values()}
+        bins, replications = min(sizes)
+        if len(sizes) > 1 or bins < 2:
             raise SpecError(f"{model}: parameters differ in bins or replications.")
-        table = np.array(list(ranks.values()))
-        replications, bins = int(table[0].sum()), table.shape[1]
         edges = np.arange(bins + 1) / bins
-        tail = (1.0 - level) / len(ranks)
         inner = edges[1:-1]
-        single, cumulative = _rank_bands(replications, bins, tail, seed)
+        single, cumulative = _rank_bands(replications, bins, (1.0 - level) / len(ranks), seed)
         left.fill_between(edges, *(np.append(end, end[-1]) for end in single), **_BAND)
         right.fill_between(inner, *(end / replications - inner for end in cumulative), **_BAND)
-        for row in table:
+        for row in map(np.asarray, ranks.values()):
             left.stairs(row, edges, color=COLOURS[0], linewidth=0.7, alpha=0.6)
             difference = np.cumsum(row)[:-1] / replications - inner
             right.plot(inner, difference, color=COLOURS[0], linewidth=0.7, alpha=0.6)
@@ -403,8 +376,8 @@ def calibration_ranks(
         entitle(left, model)
         right.set(ylabel="difference", xlim=(0, 1))
         entitle(right, f"{replications} replications, {len(ranks)} parameters")
-    axes[-1][0].set_xlabel("rank of the true value")
-    axes[-1][1].set_xlabel("rank: distribution function less uniform")
+    left.set_xlabel("rank of the true value")
+    right.set_xlabel("rank: distribution function less uniform")
     return drawn.figure
 
 
@@ -415,8 +388,7 @@ def _rank_bands(
     """Bands of counts by bin, and of counts up to each inner edge."""
     share = np.full(bins, 1.0 / bins)
     uniform = np.random.default_rng(seed).multinomial(replications, share, size=UNIFORM_RANKS)
-    below = np.cumsum(uniform, axis=1)[:, :-1]
-    inner = np.arange(1, bins) / bins
+    below, inner = np.cumsum(uniform, axis=1)[:, :-1], np.arange(1, bins) / bins
     return (
         _binomial_band(uniform, share, replications, tail),
         _binomial_band(below, inner, replications, tail),
@@ -429,11 +401,11 @@ def _binomial_band(
     """Binomial quantiles that hold all places of a row together but for the tail probability."""
     from scipy.stats import binom
 
-    one = np.minimum(
+    least = np.minimum(
         binom.cdf(simulated, size, probability), binom.sf(simulated - 1, size, probability)
     ).min(axis=1)
-    place = float(np.quantile(one, tail))
-    low, high = binom.ppf(place, size, probability), binom.isf(place, size, probability)
+    share = float(np.quantile(least, tail))
+    low, high = binom.ppf(share, size, probability), binom.isf(share, size, probability)
     return np.asarray(low), np.asarray(high)
 
 
@@ -471,22 +443,20 @@ def martingale_residuals(
     require(residuals, ["residual", "events"], "bayesblina.checks.martingale_residuals")
     names = chosen(residuals["endpoint"].values, endpoint)
     label = "martingale residual"
-    titles = [name.upper() for name in names]
-    drawn = in_a_row(titles, height=2.8, width=width, label=label, ax=ax, share_y=True)
-    axes = drawn.axes[0]
-    for axis, name in zip(axes, names, strict=True):
-        one = residuals.sel(endpoint=name)
-        expected, residual = one["expected"].values, one["residual"].values
-        used = np.isfinite(residual)
-        event = used & (one["events"].values > 0)
-        for which, colour, label in (
-            (event, COLOURS[1], "event"),
-            (used & ~event, COLOURS[0], "no event"),
+    drawn = in_a_row(
+        [name.upper() for name in names], height=2.8, width=width, label=label, ax=ax, share_y=True
+    )
+    for axis, name in zip(drawn.axes[0], names, strict=True):
+        # Who is not in the analysis of this endpoint has none.
+        patients = residuals.sel(endpoint=name).to_dataframe().dropna(subset="residual")
+        event = patients["events"] > 0
+        for rows, colour, label in (
+            (patients[event], COLOURS[1], "event"),
+            (patients[~event], COLOURS[0], "no event"),
         ):
-            axis.plot(
-                expected[which], residual[which], "o", color=colour, markersize=2.5, label=label
-            )
+            points = rows["expected"], rows["residual"]
+            axis.plot(*points, "o", color=colour, markersize=2.5, label=label)
         axis.axhline(0.0, color=DARK, linewidth=0.7)
         axis.set_xlabel("events expected")
-    explain(axes[0])
+    explain(drawn.axis)
     return mark(drawn, residuals)

@@ -13,12 +13,13 @@ from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.tables import numbers
 from bayesblina.output.plots.style import (
     COLOURS,
-    SMALL,
     Canvas,
     Width,
     canvas,
     colours,
     draw_interval,
+    explain,
+    hide_scale,
     list_rows,
     mark,
     ratio_scale,
@@ -98,17 +99,16 @@ def adverse_events(
     require(estimate, [name], "bayesblina.safety.event_rate or bayesblina.safety.incidence")
     values = estimate[name]
     by_term = "term" in values.dims
-    expected = {"chain", "draw", "phase", *(["term"] if by_term else [])}
-    if set(values.dims) != expected:
-        more = sorted(map(str, set(values.dims) ^ expected))
-        raise SpecError(f"Expected rates by phase, or by term and phase: check {', '.join(more)}.")
+    unexpected = {"chain", "draw", "phase", *(["term"] if by_term else [])} ^ set(values.dims)
+    if unexpected:
+        more = ", ".join(sorted(map(str, unexpected)))
+        raise SpecError(f"Expected rates by phase, or by term and phase: check {more}.")
     require_minimum(minimum)
-    low, high = tails(mass)
-    found = values.quantile([0.5, low, high], ("chain", "draw"))
+    quantiles = values.quantile([0.5, *tails(mass)], ("chain", "draw"))
     drawn = (
-        _by_term(found, minimum=minimum, width=width, ax=ax)
+        _by_term(quantiles, minimum=minimum, width=width, ax=ax)
         if by_term
-        else _by_phase(estimate, name, found, minimum=minimum, width=width, ax=ax)
+        else _by_phase(estimate, name, quantiles, minimum=minimum, width=width, ax=ax)
     )
     per = str(estimate.attrs.get("per", "years")).removesuffix("s")
     what = (
@@ -118,8 +118,7 @@ def adverse_events(
     )
     axis = drawn.axis
     axis.set_xlabel(f"{what},\n{mass:.0%} interval" + (" (log scale)" if logarithmic else ""))
-    axis.tick_params(axis="y", length=0)
-    axis.spines["left"].set_visible(False)
+    hide_scale(axis)
     if logarithmic:
         ratio_scale(axis, "x")
     else:
@@ -130,27 +129,25 @@ def adverse_events(
 def _by_phase(
     estimate: xr.Dataset,
     name: str,
-    found: xr.DataArray,
+    quantiles: xr.DataArray,
     *,
     minimum: int,
     width: Width,
     ax: Axes | None,
 ) -> Canvas:
-    phases = [str(one) for one in found["phase"].values]
+    phases = list(map(str, quantiles["phase"].values))
     drawn = canvas(height=FRAME + ROW * len(phases), width=width, ax=ax)
-    axis = drawn.axis
     names = []
     for place, phase in enumerate(phases):
         counts, few = _counts(estimate.sel(phase=phase), name, minimum)
         names.append(f"{literal(phase)}\n{counts}")
-        if few:
-            text = f"not shown: fewer than {minimum}"
-        else:
-            row = dict(zip(_INTERVAL, map(float, found.sel(phase=phase).values), strict=True))
-            draw_interval(axis, place, row, colour=COLOURS[0])
+        text = f"not shown: fewer than {minimum}"
+        if not few:
+            row = dict(zip(_INTERVAL, map(float, quantiles.sel(phase=phase).values), strict=True))
+            draw_interval(drawn.axis, place, row, colour=COLOURS[0])
             text = numbers.interval(row["median"], row["lower"], row["upper"])
-        write_after(axis, place, text)
-    list_rows(axis, names)
+        write_after(drawn.axis, place, text)
+    list_rows(drawn.axis, names)
     return drawn
 
 
@@ -158,37 +155,30 @@ def _counts(estimate: xr.Dataset, name: str, minimum: int) -> tuple[str, bool]:
     """Write a phase's counts, and say whether they are too small to be shown."""
     if name == "incidence":
         patients, hit = int(estimate["patients"]), int(estimate["with_event"])
-        few = any(0 < one < minimum for one in (patients, hit, patients - hit))
-        text = "few patients" if few else f"{hit} of {patients} patients"
-    else:
-        events, time = int(estimate["events"]), float(estimate["person_time"])
-        few = 0 < events < minimum
-        per = str(estimate.attrs.get("per", "years"))
-        text = "few events" if few else f"{events} in {numbers.number(time)} patient-{per}"
-    return text, few
+        few = any(0 < count < minimum for count in (patients, hit, patients - hit))
+        return ("few patients" if few else f"{hit} of {patients} patients"), few
+    events, time = int(estimate["events"]), numbers.number(float(estimate["person_time"]))
+    if 0 < events < minimum:
+        return "few events", True
+    return f"{events} in {time} patient-{estimate.attrs.get('per', 'years')}", False
 
 
-def _by_term(found: xr.DataArray, *, minimum: int, width: Width, ax: Axes | None) -> Canvas:
+def _by_term(quantiles: xr.DataArray, *, minimum: int, width: Width, ax: Axes | None) -> Canvas:
     if minimum > 1:
         raise SpecError("minimum is for rates by phase: those by term have no counts to go by.")
-    phases = [str(one) for one in found["phase"].values]
-    if found.sizes["term"] > LARGEST:
-        raise SpecError(
-            f"{found.sizes['term']} terms are too many to read: choose some with .sel(term=...)."
-        )
-    shades = colours(len(phases), "phases")
-    order = np.argsort(-found.sel(quantile=0.5).max("phase").values, kind="stable")
-    ordered = found.isel(term=order).transpose("term", "phase", "quantile").values
-    terms = [literal(one) for one in found["term"].values[order]]
-    height = FRAME + len(terms) * max(0.2, THIN * len(phases))
-    drawn = canvas(height=height, width=width, ax=ax)
-    axis = drawn.axis
-    offsets = SPREAD * (np.arange(len(phases)) - (len(phases) - 1) / 2) / max(len(phases), 1)
-    for column, (phase, colour) in enumerate(zip(phases, shades, strict=True)):
-        for place, values in enumerate(ordered[:, column]):
+    phases, terms = quantiles.sizes["phase"], quantiles.sizes["term"]
+    if terms > LARGEST:
+        raise SpecError(f"{terms} terms are too many to read: choose some with .sel(term=...).")
+    shades = colours(phases, "phases")
+    order = np.argsort(-quantiles.sel(quantile=0.5).max("phase").values, kind="stable")
+    ordered = quantiles.isel(term=order).transpose("phase", "term", "quantile")
+    drawn = canvas(height=FRAME + terms * max(0.2, THIN * phases), width=width, ax=ax)
+    offsets = SPREAD * (np.arange(phases) - (phases - 1) / 2) / max(phases, 1)
+    for by_term, colour, offset in zip(ordered, shades, offsets, strict=True):
+        for place, values in enumerate(by_term.values):
             row = dict(zip(_INTERVAL, values, strict=True))
-            label = literal(phase) if place == 0 else "_"
-            draw_interval(axis, place + offsets[column], row, colour=colour, label=label)
-    list_rows(axis, terms)
-    axis.legend(frameon=False, fontsize=SMALL, loc="lower right")
+            label = literal(by_term["phase"].item()) if place == 0 else "_"
+            draw_interval(drawn.axis, place + offset, row, colour=colour, label=label)
+    list_rows(drawn.axis, list(map(literal, ordered["term"].values)))
+    explain(drawn.axis, place="lower right")
     return drawn

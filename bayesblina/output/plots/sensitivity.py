@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -37,10 +36,9 @@ from bayesblina.output.plots.style import (
 from bayesblina.studies.axes import BASE
 from bayesblina.studies.what_if import Sensitivity
 
-_CENTRED: Mapping[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
 # Axes of probabilities span this much at least.
 LEAST_PROBABILITY_SPAN = 0.02
-_BESIDE: Mapping[str, Any] = {"fontsize": TINY, "va": "center"}
+CROSSES = "crosses: the baseline moves the hazard ratio, or event times are those of visits"
 
 
 def specification_curve(
@@ -90,9 +88,7 @@ def specification_curve(
         explain(top, place="upper left")
     list_rows(bottom, [f"{axis}: {literal(value)}" for axis, value in settings])
     bottom.set(xlabel="scenarios, by hazard ratio", xticks=[])
-    crosses = "crosses: the baseline moves the hazard ratio, or event times are those of visits"
-    more = crosses if marked else ""
-    return say(drawn, synthetic=found.synthetic, converged=True, more=more)
+    return say(drawn, synthetic=found.synthetic, more=CROSSES if marked else "")
 
 
 def settings_of(found: Sensitivity, rows: pd.DataFrame) -> list[tuple[str, str]]:
@@ -118,29 +114,30 @@ def draw_scenarios(
     """
     place = np.arange(len(rows))
     base = (rows[list(axes)] == BASE).all(axis=1).to_numpy()
-    for which, colour, size in ((~base, COLOURS[0], 2.5), (base, COLOURS[1], 4.5)):
-        inside = rows[which]
-        if inside.empty:
-            continue
-        ends = [inside["median"] - inside["lower"], inside["upper"] - inside["median"]]
-        top.errorbar(
-            place[which],
-            inside["median"],
-            yerr=np.array(ends),
-            fmt="o",
-            color=colour,
-            markersize=size,
-            elinewidth=0.8,
-            label="base case" if colour == COLOURS[1] else None,
-        )
+    ends = np.array([rows["median"] - rows["lower"], rows["upper"] - rows["median"]])
+    for which, colour, size, label in (
+        (~base, COLOURS[0], 2.5, None),
+        (base, COLOURS[1], 4.5, "base case"),
+    ):
+        if which.any():
+            top.errorbar(
+                place[which],
+                rows["median"][which],
+                yerr=ends[:, which],
+                fmt="o",
+                color=colour,
+                markersize=size,
+                elinewidth=0.8,
+                label=label,
+            )
     marked = np.array([bool(beside(row)) for row in rows.to_dict("records")])
     if marked.any():
         top.plot(place[marked], rows["median"][marked], "x", color=ALARM, markersize=6)
     top.axhline(1.0, color=DARK, linewidth=0.7)
     ratio_scale(top)
     for line, (axis, value) in enumerate(settings):
-        mine = (rows[axis].astype(str) == value).to_numpy()
-        bottom.plot(place[mine], np.full(mine.sum(), line), ".", color=DARK, markersize=3)
+        (own,) = np.nonzero(rows[axis].astype(str) == value)
+        bottom.plot(own, np.full(own.size, line), ".", color=DARK, markersize=3)
     return bool(marked.any())
 
 
@@ -173,24 +170,15 @@ def tornado(found: Sensitivity, endpoint: str, *, width: Width = "two") -> Figur
     if effects.empty:
         raise SpecError("Nothing was varied: there is nothing to compare.")
     crossed = effects["axis"].str.contains(" x ", regex=False)
-    parts = [one for one in (effects[~crossed], effects[crossed]) if len(one)]
-    height = 0.7 + 0.6 * len(parts) + 0.28 * len(effects)
-    shares = [len(one) + 1.0 for one in parts]
-    drawn = paired(len(parts), height=height, width=width, heights=shares)
-    axes = drawn.axes
-    for (left, right), table in zip(axes, parts, strict=True):
-        _bars(
-            left,
-            right,
-            table,
-            pairs=bool(crossed.any()) and table is parts[-1],
-            named=width == "one",
-        )
-    if len(parts) == 2 or not crossed.any():
-        entitle(axes[0, 0], f"{endpoint.upper()}: one axis at a time")
-    if crossed.any():
-        entitle(axes[-1, 0], "two axes together, beyond what each does alone")
-    return say(drawn, synthetic=found.synthetic, converged=True)
+    tables = [(pairs, effects[crossed == pairs]) for pairs in sorted(crossed.unique().tolist())]
+    height = 0.7 + 0.6 * len(tables) + 0.28 * len(effects)
+    shares = [len(table) + 1.0 for _, table in tables]
+    drawn = paired(len(tables), height=height, width=width, heights=shares)
+    for (left, right), (pairs, table) in zip(drawn.axes, tables, strict=True):
+        _bars(left, right, table, pairs=pairs, named=width == "one")
+        single = f"{endpoint.upper()}: one axis at a time"
+        entitle(left, "two axes together, beyond what each does alone" if pairs else single)
+    return say(drawn, synthetic=found.synthetic)
 
 
 def _bars(left: Axes, right: Axes, table: pd.DataFrame, *, pairs: bool, named: bool) -> None:
@@ -204,13 +192,12 @@ def _bars(left: Axes, right: Axes, table: pd.DataFrame, *, pairs: bool, named: b
     right.set_xlabel("difference of P(HR < 1)" if pairs else "P(HR < 1)")
     for axis in (left, right):
         axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.xaxis.set_major_formatter("{x:.5g}")
     if not pairs:
         # No probability lies outside 0 to 1, whatever the margins.
         start, stop = right.get_xlim()
         middle, half = (start + stop) / 2, max((stop - start) / 2, LEAST_PROBABILITY_SPAN / 2)
         right.set_xlim(max(middle - half, 0.0), min(middle + half, 1.0))
-    for axis in (left, right):
-        axis.xaxis.set_major_formatter("{x:.5g}")
 
 
 def draw_bars(
@@ -225,25 +212,22 @@ def draw_bars(
         low, high = sorted((start, start + extent))
         # A range of nothing has a place, too.
         axis.plot([low, high], [line, line], "|", color=colour, markersize=7)
-        if ends and not pairs:
-            _beside(axis, literal(row["low"]), low, line, after=False)
-        if ends:
-            _beside(axis, literal(row["high"]), high, line, after=True)
+        # Pairs have no setting at their lower end, which is 0.
+        settings = [("low", low, -2.0, "right"), ("high", high, 2.0, "left")][int(pairs) :]
+        for end, edge, offset, side in settings if ends else []:
+            axis.annotate(
+                literal(row[end]),
+                (edge, line),
+                (offset, 0.0),
+                textcoords="offset points",
+                ha=side,
+                va="center",
+                fontsize=TINY,
+            )
     if ends:
         axis.use_sticky_edges = False
         axis.margins(x=0.6 if pairs else 0.45)
-    list_rows(axis, [literal(name) for name in table["axis"]])
-
-
-def _beside(axis: Axes, text: str, where: float, line: int, *, after: bool) -> None:
-    axis.annotate(
-        text,
-        (where, line),
-        (2.0 if after else -2.0, 0.0),
-        textcoords="offset points",
-        ha="left" if after else "right",
-        **_BESIDE,
-    )
+    list_rows(axis, list(map(literal, table["axis"])))
 
 
 def scenario_map(
@@ -306,12 +290,12 @@ def scenario_map(
             axis.text(
                 column, row, f"{number:.2f}", ha="center", va="center", color=colour, fontsize=SMALL
             )
-    axis.set_xticks(np.arange(wide.shape[1]), [literal(one) for one in wide.columns])
-    axis.set_yticks(np.arange(wide.shape[0]), [literal(one) for one in wide.index])
+    axis.set_xticks(range(wide.shape[1]), list(map(literal, wide.columns)))
+    axis.set_yticks(range(wide.shape[0]), list(map(literal, wide.index)))
     axis.set(xlabel=columns, ylabel=rows)
     entitle(axis, f"{endpoint.upper()}: {value}")
     drawn.figure.colorbar(image, ax=axis).ax.tick_params(labelsize=SMALL)
-    return say(drawn, synthetic=found.synthetic, converged=True)
+    return say(drawn, synthetic=found.synthetic)
 
 
 def tipping_points(
@@ -343,18 +327,18 @@ def tipping_points(
     """
     require(found, ["probability_below_1"], "bayesblina.bias.tipping_points")
     chosen(found["endpoint"].values, endpoint)
-    one = found.sel(endpoint=endpoint)["probability_below_1"].transpose("ratio", "prevalence")
+    below = found.sel(endpoint=endpoint)["probability_below_1"].transpose("ratio", "prevalence")
     drawn = canvas(height=3.2, width=width, ax=ax)
-    axis = drawn.axis
-    across, up = one["prevalence"].values, one["ratio"].values
-    shown = axis.pcolormesh(across, up, one.values, cmap="cividis", vmin=0, vmax=1)
-    if min(one.shape) > 1:
-        levels = [0.5, 0.8, 0.95, 0.975]
-        lines = axis.contour(across, up, one.values, levels, colors="black", linewidths=1)
+    axis, field = drawn.axis, (below["prevalence"].values, below["ratio"].values, below.values)
+    shown = axis.pcolormesh(*field, cmap="cividis", vmin=0, vmax=1)
+    if min(below.shape) > 1:
+        lines = axis.contour(*field, [0.5, 0.8, 0.95, 0.975], colors="black", linewidths=1)
         axis.clabel(lines, fontsize=SMALL)
     among = float(found.attrs["prevalence_exposed"])
-    axis.set_xlabel(f"prevalence among the unexposed\n(among the exposed: {among:g})")
-    axis.set_ylabel("hazard ratio of the confounder")
+    axis.set(
+        xlabel=f"prevalence among the unexposed\n(among the exposed: {among:g})",
+        ylabel="hazard ratio of the confounder",
+    )
     entitle(axis, f"{endpoint.upper()}: P(HR < 1) without it")
     drawn.figure.colorbar(shown, ax=axis).ax.tick_params(labelsize=SMALL)
     return mark(drawn, found)
@@ -389,13 +373,12 @@ def balance(
     require(table, ["covariate", "unweighted", "weighted"], "bayesblina.weighting.starting_weights")
     drawn = canvas(height=0.9 + 0.2 * len(table), width=width, ax=ax)
     axis = drawn.axis
-    place = np.arange(len(table))
     for column, colour, marker in (("unweighted", COLOURS[1], "o"), ("weighted", COLOURS[0], "s")):
-        axis.plot(table[column], place, marker, color=colour, markersize=4, label=column)
-    for one in (-0.1, 0.1):
-        axis.axvline(one, color=GREY, linewidth=0.7, linestyle="--")
-    axis.axvline(0.0, color=DARK, linewidth=0.7)
-    list_rows(axis, [literal(name) for name in table["covariate"]])
+        lines = np.arange(len(table))
+        axis.plot(table[column], lines, marker, color=colour, markersize=4, label=column)
+    for limit, colour, style in ((-0.1, GREY, "--"), (0.1, GREY, "--"), (0.0, DARK, "-")):
+        axis.axvline(limit, color=colour, linewidth=0.7, linestyle=style)
+    list_rows(axis, list(map(literal, table["covariate"])))
     axis.set_xlabel("standardised mean difference, starting less at risk")
     explain(axis)
     return mark(drawn, table, synthetic=synthetic)
@@ -442,26 +425,26 @@ def sceptical_priors(
     drawn = canvas(height=2.8, width=width, ax=ax)
     axis = drawn.axis
     axis.plot(rows["prior_upper"], rows["probability_below_1"], color=COLOURS[0], linewidth=1)
-    good = (rows["pareto_k"] <= 0.7).to_numpy()
-    for which, face in ((good, COLOURS[0]), (~good, "white")):
+    for reliable, face in ((True, COLOURS[0]), (False, "white")):
+        inside = rows[(rows["pareto_k"] <= 0.7) == reliable]
         axis.plot(
-            rows["prior_upper"][which],
-            rows["probability_below_1"][which],
+            inside["prior_upper"],
+            inside["probability_below_1"],
             "o",
             markersize=4,
             color=COLOURS[0],
             markerfacecolor=face,
         )
-    for one in (0.95, 0.975):
-        axis.axhline(one, color=GREY, linewidth=0.7, linestyle="--")
+    for level in (0.95, 0.975):
+        axis.axhline(level, color=GREY, linewidth=0.7, linestyle="--")
     axis.set_xscale("log")
     ticks: list[float] = []
-    for one in rows["prior_upper"]:
+    for upper in rows["prior_upper"]:
         # Labels of neighbours would overlap.
-        if not ticks or one / ticks[-1] > 1.17:
-            ticks.append(float(one))
+        if not ticks or upper / ticks[-1] > 1.17:
+            ticks.append(float(upper))
     axis.set_xticks(
-        ticks, [f"{1 / one:.2g} to {one:.3g}" for one in ticks], rotation=45, ha="right"
+        ticks, [f"{1 / upper:.2g} to {upper:.3g}" for upper in ticks], rotation=45, ha="right"
     )
     axis.minorticks_off()
     axis.set(xlabel="95 % of the prior of the hazard ratio", ylabel="P(HR < 1)")

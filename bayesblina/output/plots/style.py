@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any, Literal
 
@@ -34,8 +34,8 @@ ALARM = "#B00000"
 # Letters on an inch, at the size of what is written above a figure.
 LETTERS = 17.0
 SYNTHETIC = "synthetic patients"
-NOT_CONVERGED = "NOT CONVERGED"
 WORDS: Mapping[str, str] = {
+    CONVERGED: "NOT CONVERGED",
     BASELINE: "THE BASELINE MOVES THE HAZARD RATIO",
     EVENT_TIMES: "EVENT TIMES ARE THOSE OF VISITS",
 }
@@ -83,8 +83,15 @@ class Canvas:
     @property
     def axis(self) -> Axes:
         """The first panel."""
-        found: Axes = self.axes[0, 0]
-        return found
+        first: Axes = self.axes[0, 0]
+        return first
+
+    def name_axes(self, below: str, beside: str) -> None:
+        """Name the horizontal axes of the lowest row, and the vertical ones of the first column."""
+        for axis in self.axes[-1]:
+            axis.set_xlabel(below)
+        for axis in self.axes[:, 0]:
+            axis.set_ylabel(beside)
 
 
 def canvas(
@@ -107,13 +114,11 @@ def canvas(
                 f"ax= takes one panel, and this figure has {rows * columns}: choose one endpoint "
                 "or group, or leave ax out."
             )
-        whole = ax.get_figure(root=True)
-        if whole is None:
+        figure = ax.get_figure(root=True)
+        if figure is None:
             raise SpecError("ax= belongs to no figure any more: give one that does.")
         dress(ax)
-        one = np.empty((1, 1), dtype=object)
-        one[0, 0] = ax
-        return Canvas(figure=whole, axes=one, own=False)
+        return Canvas(figure=figure, axes=np.array([[ax]], dtype=object), own=False)
     with mpl.rc_context(STYLE):
         figure = NotebookFigure(figsize=(INCHES[width], height), layout="constrained")
         axes = figure.subplots(
@@ -133,9 +138,9 @@ def paired(rows: int, *, height: float, width: Width, heights: Sequence[float] =
     shares = list(heights) or [1.0] * rows
     if width != "one":
         return canvas(rows, 2, height=height, width=width, heights=shares)
-    doubled = [share for share in shares for _ in range(2)]
+    doubled = np.repeat(shares, 2).tolist()
     stacked = canvas(2 * rows, 1, height=1.8 * height, width=width, heights=doubled)
-    return Canvas(figure=stacked.figure, axes=stacked.axes.reshape(rows, 2), own=True)
+    return replace(stacked, axes=stacked.axes.reshape(rows, 2))
 
 
 def in_a_row(
@@ -144,6 +149,7 @@ def in_a_row(
     height: float,
     width: Width,
     label: str = "",
+    below: str = "",
     ax: Axes | None = None,
     share_x: bool = False,
     share_y: bool = False,
@@ -151,6 +157,7 @@ def in_a_row(
     """Make panels with titles beside each other on two columns, else below each other.
 
     `label`: name of the vertical axis, of every panel that has none to its left.
+    `below`: name of the horizontal axis, of every panel that has none below it.
     Result: panels of shape (1, count).
     """
     count = len(titles)
@@ -164,11 +171,11 @@ def in_a_row(
         share_y=share_y,
     )
     panels = made.axes.reshape(1, count)
-    for panel, title in zip(panels[0], titles, strict=True):
+    for index, (panel, title) in enumerate(zip(panels[0], titles, strict=True)):
         entitle(panel, title)
-    for panel in panels[0] if down else panels[0, :1]:
-        panel.set_ylabel(label)
-    return Canvas(figure=made.figure, axes=panels, own=made.own)
+        panel.set_ylabel(label if down or index == 0 else "")
+        panel.set_xlabel(below if not down or index == count - 1 else "")
+    return replace(made, axes=panels)
 
 
 def dress(axis: Axes) -> None:
@@ -185,7 +192,10 @@ def entitle(axis: Axes, text: str) -> None:
     axis.set_title(literal(text), loc="left", fontsize=SIZE, fontweight="bold", wrap=True)
 
 
-def explain(axis: Axes, *, place: Literal["best", "upper left"] = "best") -> None:
+Place = Literal["best", "upper left", "lower right"]
+
+
+def explain(axis: Axes, *, place: Place = "best") -> None:
     """Write a panel's legend."""
     axis.legend(frameon=False, fontsize=SMALL, loc=place)
 
@@ -226,8 +236,9 @@ def require(source: Any, names: Sequence[str], made_by: str) -> None:
     `names`: variables or columns that must be there.
     """
     if not isinstance(source, xr.Dataset | pd.DataFrame):
-        kind = type(source).__name__
-        raise TypeError(f"Expected what {made_by} gives, got {kind}: call {made_by} first.")
+        raise TypeError(
+            f"Expected what {made_by} gives, got {type(source).__name__}: call {made_by} first."
+        )
     missing = [name for name in names if name not in source]
     if missing:
         found = ", ".join(map(str, source)) or "nothing"
@@ -243,42 +254,27 @@ def mark(
     patients are synthetic and which gates were failed (`bayesblina.core.tables.numbers`).
     `synthetic`: whether patients are synthetic, where a table does not know.
     """
-    failed: set[str] = set()
-    for source in sources:
-        if source is None:
-            continue
-        synthetic |= bool(source.attrs.get("synthetic", False))
-        failed |= set(failed_in(source))
+    given = [source for source in sources if source is not None]
     return say(
         drawn,
-        synthetic=synthetic,
-        converged=CONVERGED not in failed,
-        failed=tuple(name for name in (BASELINE, EVENT_TIMES) if name in failed),
+        synthetic=synthetic or any(source.attrs.get("synthetic") for source in given),
+        failed={name for source in given for name in failed_in(source)},
     )
 
 
-def say(
-    drawn: Canvas,
-    *,
-    synthetic: bool,
-    converged: bool,
-    failed: Sequence[str] = (),
-    more: str = "",
-) -> Figure:
-    """Write above a figure what must not be overlooked, and give it."""
-    parts = [
-        SYNTHETIC if synthetic else "",
-        "" if converged else NOT_CONVERGED,
-        *(WORDS[name] for name in failed),
-        more,
-    ]
-    parts = [part for part in parts if part]
+def say(drawn: Canvas, *, synthetic: bool, failed: Collection[str] = (), more: str = "") -> Figure:
+    """Write above a figure what must not be overlooked, and give it.
+
+    `failed`: gates that were failed.
+    """
+    gates = [words for name, words in WORDS.items() if name in failed]
+    parts = [*([SYNTHETIC] if synthetic else []), *gates, *([more] if more else [])]
     if not parts:
         return drawn.figure
     words = " - ".join(parts)
     if len(words) > LETTERS * drawn.figure.get_figwidth():
         words = "\n".join(parts)
-    weight = "normal" if converged and not failed else "bold"
+    weight = "bold" if gates else "normal"
     if drawn.own:
         drawn.figure.suptitle(words, fontsize=SMALL, color=ALARM, fontweight=weight)
     else:
@@ -342,18 +338,24 @@ def list_rows(axis: Axes, labels: Sequence[str]) -> None:
     axis.set_ylim(len(labels) - 0.5, -0.5)
 
 
+def hide_scale(axis: Axes) -> None:
+    """Take the line and the ticks of a panel's vertical axis away; its labels stay."""
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+
+
 def ratio_scale(axis: Axes, direction: Literal["x", "y"] = "y") -> None:
     """Put ratios on a logarithmic axis with readable ticks."""
     across = direction == "x"
     (axis.set_xscale if across else axis.set_yscale)("log")
-    whole = axis.get_figure(root=True)
-    if whole is not None and whole.get_layout_engine() is not None:
+    figure = axis.get_figure(root=True)
+    if figure is not None and figure.get_layout_engine() is not None:
         # Only a laid-out panel knows how much room its ticks have.
-        whole.draw_without_rendering()
+        figure.draw_without_rendering()
     low, high = axis.get_xlim() if across else axis.get_ylim()
     ticks = _ratio_ticks(low, high, inches=_inches(axis, across=across))
     (axis.set_xlim if across else axis.set_ylim)(low, high)
-    (axis.set_xticks if across else axis.set_yticks)(ticks, [f"{one:g}" for one in ticks])
+    (axis.set_xticks if across else axis.set_yticks)(ticks, [f"{tick:g}" for tick in ticks])
     (axis.xaxis if across else axis.yaxis).set_tick_params(which="minor", length=0)
     axis.minorticks_off()
 
@@ -362,21 +364,21 @@ def label_ratios(axis: Axes) -> None:
     """Write ratios at the ticks of a horizontal axis of their logarithms."""
     low, high = axis.get_xlim()
     ticks = _ratio_ticks(math.exp(low), math.exp(high), inches=_inches(axis, across=True))
-    axis.set_xticks(np.log(ticks), [f"{one:g}" for one in ticks])
+    axis.set_xticks(np.log(ticks), [f"{tick:g}" for tick in ticks])
 
 
 def _ratio_ticks(low: float, high: float, *, inches: float) -> list[float]:
     """Choose ticks within limits, the roundest first, none so near to another that they touch."""
-    inside = [one for one in TICKS if low <= one <= high]
+    inside = [tick for tick in TICKS if low <= tick <= high]
     if len(inside) < 3:
         # Too narrow for the usual ones.
-        found = MaxNLocator(4).tick_values(low, high)
-        inside = [one for one in (1.0, *map(float, found)) if low <= one <= high and one > 0]
+        ticks = (1.0, *map(float, MaxNLocator(4).tick_values(low, high)))
+        inside = [tick for tick in ticks if low <= tick <= high and tick > 0]
     scale = inches / math.log(high / low)
     kept: list[float] = []
-    for one in inside:
-        if all(abs(math.log(one / other)) * scale >= TICK_DISTANCE for other in kept):
-            kept.append(one)
+    for tick in inside:
+        if all(abs(math.log(tick / other)) * scale >= TICK_DISTANCE for other in kept):
+            kept.append(tick)
     return sorted(kept)
 
 

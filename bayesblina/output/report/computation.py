@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from xarray import DataArray, Dataset
 
+from bayesblina.checks import Checks, check, curve_shift, pulls, replicated_simon_makuch
 from bayesblina.checks.pointwise import leave_one_out_total
-from bayesblina.checks.posterior import Checks, check
-from bayesblina.checks.priors.predictive import prior_predictive
-from bayesblina.checks.priors.scaling import power_scaling
-from bayesblina.checks.refit import curve_shift
-from bayesblina.checks.replicates import replicated_simon_makuch
-from bayesblina.checks.weaknesses import COLUMNS as PULLS
-from bayesblina.checks.weaknesses import pulls
-from bayesblina.classical.comparison import Comparison, mantel_byar_of
+from bayesblina.checks.priors import power_scaling, prior_predictive
+from bayesblina.classical.comparison import Comparison
 from bayesblina.classical.curves import numbers_at_risk_of, simon_makuch_of
 from bayesblina.classical.ladder import ladder_of
 from bayesblina.core.arrays import Floats
@@ -34,6 +31,7 @@ from bayesblina.hazards.parts import PowerPrior
 from bayesblina.inference.baseline_gate import FAILED
 from bayesblina.inference.fitting import Fit, weights_of
 from bayesblina.output.progress import Progress
+from bayesblina.output.report.wording import INTERVAL
 from bayesblina.output.request import Curves
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.scan import CohortScan
@@ -42,11 +40,10 @@ from bayesblina.person_time.onsets import AdverseEvents
 from bayesblina.studies.external import borrowing
 from bayesblina.studies.study_file import in_memory
 
-if TYPE_CHECKING:
-    from xarray import DataArray, Dataset
-
 # Tables read off the draws that do not know by themselves whether these converged.
 OFF_DRAWS = ("predictive", "predictive_curves", "leave_one_out", "prior_sensitivity")
+# What every parameter's diagnostics tell of its draws.
+DRAWN = ("r_hat", "ess_bulk", "ess_tail")
 # Power-scaling looks at each prior at half and at twice its weight.
 ALPHAS = (0.5, 2.0)
 PRIOR_DRAWS = 1000
@@ -95,8 +92,8 @@ def compute_tables(
 
     with progress.stage("hazard ratios"):
         thresholds = tuple(dict.fromkeys([1.0, *curves.thresholds]))
-        ratios = _with_pulls(summary(hazard_ratio(fit), thresholds=thresholds), fit)
-        computed.tables["hazard_ratios"] = ratios
+        ratios = summary(hazard_ratio(fit), thresholds=thresholds)
+        computed.tables["hazard_ratios"] = _with_pulls(ratios, fit)
         computed.tables["diagnostics"] = _diagnostics(fit)
     with progress.stage("curves"):
         drawn = survival(fit, regimes=curves.regimes, times=curves.times, landmark=curves.landmark)
@@ -118,17 +115,16 @@ def compute_tables(
         with progress.stage("external patients"):
             computed.attempt("borrowing", lambda: borrowing(fit))
     if adverse_events is not None:
-        events = adverse_events
         with progress.stage("safety"):
-            computed.attempt("safety", lambda: _safety(events, seed=fit.provenance.seed))
+            computed.attempt("safety", partial(_safety, adverse_events, seed=fit.provenance.seed))
     return computed, drawn
 
 
 def _with_pulls(ratios: pd.DataFrame, fit: Fit) -> pd.DataFrame:
     """Set beside every answer how far the priors and the baseline pull it."""
-    pulled = pulls(fit).set_index("endpoint").loc[ratios["endpoint"]]
+    pulled = pulls.pulls(fit).set_index("endpoint").loc[ratios["endpoint"]]
     before = list(ratios.columns).index("converged")
-    for offset, column in enumerate(PULLS):
+    for offset, column in enumerate(pulls.COLUMNS):
         ratios.insert(before + offset, column, pulled[column].to_numpy())
     return ratios
 
@@ -166,8 +162,7 @@ def _diagnostics(fit: Fit) -> pd.DataFrame:
         {"kind": "parameter", "name": row["parameter"]} | {name: row[name] for name in numbers}
         for row in parameters.to_dict("records")
     ]
-    columns = ["kind", "name", "value", "limit", "passed", "r_hat", "ess_bulk", "ess_tail"]
-    columns += ["pareto_k"] if "pareto_k" in parameters else []
+    columns = ["kind", "name", "value", "limit", "passed", *dict.fromkeys([*DRAWN, *numbers])]
     return pd.DataFrame(rows, columns=columns).assign(converged=fit.converged)
 
 
@@ -179,11 +174,9 @@ def _curves(
     start, end = float(drawn.attrs["landmark"]), float(drawn["time"].max())
     parts, regimes = _by_landmark(fit, wanted, curves, start=start, end=end)
     columns = ["endpoint", "landmark", "regime", "time", "median", "lower", "upper", "converged"]
-    parts = [first.assign(landmark=start), *parts]
-    computed.tables["survival_by_landmark"] = pd.concat(
-        [part[columns] for part in parts], ignore_index=True
-    )
-    computed.attempt("restricted_means", lambda: _restricted_means(fit, regimes, end=end))
+    parts = [part[columns] for part in (first.assign(landmark=start), *parts)]
+    computed.tables["survival_by_landmark"] = pd.concat(parts, ignore_index=True)
+    computed.attempt("restricted_means", partial(_restricted_means, fit, regimes, end=end))
     return regimes
 
 
@@ -191,42 +184,29 @@ def _by_landmark(
     fit: Fit, wanted: Sequence[float], curves: Curves, *, start: float, end: float
 ) -> tuple[list[pd.DataFrame], dict[float, tuple[Regime, ...]]]:
     """Draw curves from each further landmark on; those of the first are there already."""
-
-    def bands(draws: Dataset, landmark: float) -> pd.DataFrame:
-        table = _bands(draws["survival"].quantile(QUANTILES, ("chain", "draw")))
-        return table.assign(landmark=landmark, converged=fit.converged)
-
     parts: list[pd.DataFrame] = []
     by_landmark: dict[float, tuple[Regime, ...]] = {start: curves.regimes}
+    asked: list[tuple[float, tuple[Regime, ...], Sequence[float] | Floats | None]] = []
     if not curves.starts:
         # Nobody asked for a regime with the exposed phase: it starts at the landmark if it can.
-        both = _survival(fit, (Never(), From(start)), start, curves.times)
-        if both is not None:
-            parts.append(bands(both.isel(regime=[1]), start))
-            by_landmark[start] = (Never(), From(start))
+        asked.append((start, (Never(), From(start)), curves.times))
     for landmark in sorted({float(time) for time in wanted} - {start}):
         # Asked for by name, a landmark has the study's later starts too.
         later = [time for time in curves.starts if time > landmark and curves.landmarks is not None]
         entries = [From(time) for time in sorted({landmark, *later}) if time < end]
-        regimes: tuple[Regime, ...] = (Never(), *entries)
         if landmark < end:
-            # Asked for by name it was refused before the fit; a quartile may not do.
             times = np.linspace(landmark, end, FURTHER_TIMES)
-            more = _survival(fit, regimes, landmark, times)
-            if more is not None:
-                parts.append(bands(more, landmark))
-                by_landmark[landmark] = regimes
+            asked.append((landmark, (Never(), *entries), times))
+    for landmark, regimes, at in asked:
+        # Asked for by name a landmark was refused before the fit; a quartile may not do.
+        with suppress(EstimandError):
+            draws = survival(fit, regimes=regimes, landmark=landmark, times=at)["survival"]
+            # Never is among the first curves already.
+            draws = draws.isel(regime=[1]) if landmark == start else draws
+            table = _bands(draws.quantile(QUANTILES, ("chain", "draw")))
+            parts.append(table.assign(landmark=landmark, converged=fit.converged))
+            by_landmark[landmark] = regimes
     return parts, by_landmark
-
-
-def _survival(
-    fit: Fit, regimes: tuple[Regime, ...], landmark: float, times: Sequence[float] | Floats | None
-) -> Dataset | None:
-    """Draw curves, if the data can give them."""
-    try:
-        return survival(fit, regimes=regimes, landmark=landmark, times=times)
-    except EstimandError:
-        return None
 
 
 def _bands(quantiles: DataArray) -> pd.DataFrame:
@@ -241,14 +221,12 @@ def _bands(quantiles: DataArray) -> pd.DataFrame:
 def _quartiles(comparison: Comparison) -> tuple[float, ...]:
     """First and third quartile of the times at which eligible patients enter the exposed phase."""
     cohort, question = comparison.cohort, comparison.question
-    followed = [episodes.patient for episodes in comparison.episodes.values()]
-    who = np.unique(np.concatenate(followed))
-    times = cohort.phase_start[who, cohort.phases.index(question.exposed)]
+    followed = np.unique(np.concatenate([found.patient for found in comparison.episodes.values()]))
+    times = cohort.phase_start[followed, cohort.phases.index(question.exposed)]
     times = times[np.isfinite(times) & (times > (question.landmark or 0.0))]
-    if not times.size:
-        return ()
     # Two digits: nobody's own date.
-    return tuple(float(f"{quartile:.2g}") for quartile in np.quantile(times, [0.25, 0.75]))
+    quartiles = np.quantile(times, [0.25, 0.75]) if times.size else []
+    return tuple(float(f"{quartile:.2g}") for quartile in quartiles)
 
 
 def _restricted_means(
@@ -256,20 +234,18 @@ def _restricted_means(
 ) -> pd.DataFrame:
     """Compare mean times event-free up to the end of the curves with those under never."""
     parts = []
-    for landmark, regimes in starts.items():
-        if len(regimes) < 2:
-            continue
-        means = rmst(fit, horizon=end, regimes=regimes, landmark=landmark)
-        for regime in regimes[1:]:
-            gain = summary(contrast(means, regime, regimes[0]))
+    for landmark, (never, *entries) in starts.items():
+        if entries:
+            means = rmst(fit, horizon=end, regimes=(never, *entries), landmark=landmark)
+        for regime in entries:
+            gain = summary(contrast(means, regime, never))
             parts.append(gain.assign(landmark=landmark, regime=regime.label, horizon=end))
     if not parts:
         raise EstimandError(
             "No regime enters the exposed phase: give starts (in a study file under [curves])."
         )
     table = pd.concat(parts, ignore_index=True)
-    leading = ["endpoint", "landmark", "regime", "horizon"]
-    return table[[*leading, *(name for name in table.columns if name not in leading)]]
+    return table[list(dict.fromkeys(["endpoint", "landmark", "regime", "horizon", *table]))]
 
 
 def _comparisons(
@@ -282,12 +258,9 @@ def _comparisons(
     starts: Sequence[float],
 ) -> None:
     """Set the answer and its curves beside those of other methods."""
-    question, end = fit.question, float(drawn["time"].max())
-    asked = (curves.landmark, question.landmark, *(curves.landmarks or ()))
+    end = float(drawn["time"].max())
+    asked = (curves.landmark, fit.question.landmark, *(curves.landmarks or ()))
     named = {float(landmark) for landmark in asked if landmark is not None}
-    landmarks = tuple(
-        sorted(landmark for landmark in starts if landmark > 0 and (landmark in named or not named))
-    )
 
     def at_each(compute: Callable[[float], pd.DataFrame]) -> pd.DataFrame:
         parts = [compute(landmark).assign(landmark=landmark) for landmark in starts]
@@ -301,24 +274,24 @@ def _comparisons(
     def at_risk(landmark: float) -> pd.DataFrame:
         return numbers_at_risk_of(comparison(), at_risk_times(landmark, end), landmark=landmark)
 
+    def ladder() -> pd.DataFrame:
+        if isinstance(fit.definition.borrowing, PowerPrior):
+            raise EstimandError("external patients would count in full in the other methods")
+        return ladder_of(
+            comparison(),
+            landmarks=sorted(time for time in starts if time > 0 and (time in named or not named)),
+            # Its last rung is that of the table of hazard ratios.
+            answers=computed.tables["hazard_ratios"],
+            adjusted=bool(fit.design.term_names),
+        )
+
     computed.attempt("classical", lambda: mantel_byar_of(comparison()).to_dataframe().reset_index())
-    ratios = computed.tables["hazard_ratios"]
-    computed.attempt("bias_ladder", lambda: _ladder(fit, comparison(), ratios, landmarks))
+    computed.attempt("bias_ladder", ladder)
     computed.attempt("simon_makuch", lambda: at_each(observed))
     computed.attempt("at_risk", lambda: at_each(at_risk))
     computed.attempt(
         "curve_shift", lambda: curve_shift(fit, comparison().cohort, drawn, regimes=curves.regimes)
     )
-
-
-def _ladder(
-    fit: Fit, comparison: Comparison, ratios: pd.DataFrame, landmarks: Sequence[float]
-) -> pd.DataFrame:
-    """Set the answer below those of other methods; its rung is the table of hazard ratios'."""
-    if isinstance(fit.definition.borrowing, PowerPrior):
-        raise EstimandError("external patients would count in full in the other methods")
-    adjusted = bool(fit.design.term_names)
-    return ladder_of(comparison, landmarks=landmarks, answers=ratios, adjusted=adjusted)
 
 
 def at_risk_times(start: float, end: float) -> Floats:
@@ -374,11 +347,11 @@ def _checks(computed: Tables, fit: Fit, *, start: float) -> None:
             tables[name] = tables[name].assign(converged=fit.converged)
     if "prior_sensitivity" in tables:
         # Its numbers are hazard ratios too.
-        states = tables["hazard_ratios"].set_index("endpoint")
-        endpoints = tables["prior_sensitivity"]["endpoint"]
-        for name in (BASELINE, EVENT_TIMES):
-            if name in states:
-                tables["prior_sensitivity"][name] = states[name].reindex(endpoints).to_numpy()
+        states = tables["hazard_ratios"].set_index("endpoint").filter([BASELINE, EVENT_TIMES])
+        own = states.reindex(tables["prior_sensitivity"]["endpoint"])
+        tables["prior_sensitivity"] = tables["prior_sensitivity"].assign(
+            **{str(name): own[name].to_numpy() for name in own}
+        )
 
 
 def _safety(events: AdverseEvents, *, seed: int) -> pd.DataFrame:
@@ -389,6 +362,7 @@ def _safety(events: AdverseEvents, *, seed: int) -> pd.DataFrame:
         ("rate_per_year", event_rate(events, seed=seed, per="years")),
     ):
         estimates = summary(draws).set_index("phase").loc[list(events.phases)]
-        for column in ("median", "lower", "upper"):
-            table[f"{name}_{column}"] = estimates[column].to_numpy()
+        table = table.assign(
+            **{f"{name}_{column}": estimates[column].to_numpy() for column in INTERVAL}
+        )
     return table

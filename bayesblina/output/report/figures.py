@@ -33,6 +33,7 @@ from bayesblina.output.plots.style import (
     PALE,
     STYLE,
     dress,
+    hide_scale,
     label_ratios,
     list_rows,
     ratio_scale,
@@ -115,8 +116,7 @@ def _write(text: Text, full: str, length: int, parts: FigureParts) -> None:
 def _name_rows(panel: Axes, labels: Sequence[str], length: int, parts: FigureParts) -> None:
     """Name the rows of a panel, from the top down."""
     list_rows(panel, [literal(shorten(plain(label), length)) for label in labels])
-    panel.tick_params(axis="y", length=0)
-    panel.spines["left"].set_visible(False)
+    hide_scale(panel)
     for tick, label in zip(panel.yaxis.get_major_ticks(), labels, strict=True):
         if len(plain(label)) > length:
             parts.tell(tick.label1, plain(label))
@@ -325,12 +325,12 @@ def events(name: str, rows: pd.DataFrame, *, title: str, unit: str) -> Figure:
         thick=10,
     )
     panel.grid(axis="y", color=PALE, linewidth=0.5)
-    panel.set_ylim(0, None)
-    panel.set_xlim(-0.6, len(rows) - 0.4)
+    panel.set(
+        xlim=(-0.6, len(rows) - 0.4), ylim=(0, None), xlabel=literal(f"end of the interval, {unit}")
+    )
     until = ["end" if math.isinf(stop) else f"{stop:.3g}" for stop in rows["interval_stop"]]
     shown = range(0, len(rows), 1 if len(rows) <= 12 else 2)
     panel.set_xticks(shown, [until[index] for index in shown])
-    panel.set_xlabel(literal(f"end of the interval, {unit}"))
     words = "; ".join(
         f"to {stop}: {row['observed']:g} observed, {row['expected']:.1f} expected "
         f"({row['lower']:g} to {row['upper']:g})"

@@ -1,15 +1,16 @@
-"""What a masked report leaves out, because it was computed from small counts."""
+"""What a masked report leaves out, because it was computed from small counts; the account first."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bayesblina.checks.replicates import replicated_events
-from bayesblina.core.masking import MASK, Masked, MaskedAccount, is_small
+from bayesblina.core.masking import MASK, Masked, MaskedAccount, is_small, mask_account
 from bayesblina.core.masking.tables import (
     OBSERVED_DECIMALS,
     RATIO_DIGITS,
@@ -19,6 +20,7 @@ from bayesblina.core.masking.tables import (
     join_rows,
     mask_at_risk,
     mask_borrowing,
+    mask_flow,
     mask_ladder,
     mask_loo,
     mask_safety,
@@ -29,9 +31,8 @@ from bayesblina.core.tables.numbers import OWN
 from bayesblina.hazards.parts import Free
 from bayesblina.inference.baseline_gate import RATIO, worst
 from bayesblina.inference.fitting import Fit
-from bayesblina.output.report.flow import Flow, account
-from bayesblina.output.report.joining import joined_events
 from bayesblina.output.report.results import Results
+from bayesblina.output.report.wording import records
 from bayesblina.studies.what_if.reading import Sensitivity
 
 # Tables that hold no estimate; the account and adverse events are masked count by count.
@@ -46,13 +47,75 @@ FEW = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """The account of patients, ready to be shown.
+
+    `rows`: lines of the account: ``step``, ``endpoint``, ``phase``, ``what``, and the worded
+    ``patients``, ``events`` and ``person_time``.
+    `chains`: for each endpoint the main steps, each with a worded ``count`` and ``words``.
+    `table`: the account as it is shown: hidden cells hold the mask.
+    `masking`: what is hidden.
+    """
+
+    table: pd.DataFrame
+    rows: tuple[Mapping[str, str], ...]
+    chains: tuple[tuple[str, tuple[Mapping[str, str], ...]], ...]
+    masking: MaskedAccount
+
+
+def account(
+    table: pd.DataFrame, *, exposed: str, minimum: int, at_risk: pd.DataFrame | None = None
+) -> Flow:
+    """Word the account of patients."""
+    masking = mask_account(table, minimum=minimum, at_risk=at_risk)
+    shown = mask_flow(table, masking)
+
+    def word(cell: Any, shape: str) -> str:
+        if isinstance(cell, str):
+            return cell
+        return "" if pd.isna(cell) else f"{float(cell):{shape}}"
+
+    rows = [
+        {
+            **{name: str(line[name]) for name in ("step", "endpoint", "phase", "what")},
+            **{name: word(line[name], ",.0f") for name in ("patients", "events", "person_time")},
+        }
+        for line in shown.to_dict("records")
+    ]
+    chains = tuple(
+        (endpoint, tuple(_chain(rows, endpoint, exposed)))
+        for endpoint in dict.fromkeys(row["endpoint"] for row in rows if row["endpoint"])
+    )
+    return Flow(table=shown, rows=tuple(rows), chains=chains, masking=masking)
+
+
+def _chain(rows: Sequence[Mapping[str, str]], endpoint: str, exposed: str) -> list[dict[str, str]]:
+    """Word the main steps of an endpoint, each with its count."""
+    own = [row for row in rows if row["endpoint"] == endpoint]
+    steps = [(row, "in the table") for row in rows if row["step"] == "read"]
+    for row in own:
+        if row["step"] == "observed" and row["what"] == "under observation":
+            steps.append((row, "under observation"))
+        if row["step"] == "eligible":
+            steps.append((row, f"eligible, {row['events']} events"))
+    steps += [
+        (row, f"ever in {row['phase'] or exposed}, {row['events']} events in it")
+        for row in own
+        if row["step"] == "in phase" and row["what"] == "exposed"
+    ]
+    return [{"count": row["patients"], "words": words} for row, words in steps]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Shown:
     """Results without what would tell a small count: what page, tables and figures are made of.
 
     `results`: the results: hidden counts hold the mask, hidden estimates are missing or not there.
     Rungs of the ladder that are hidden have the truth value ``masked``.
+    `whole`: the results as they were computed.
     `flow`: the account as it is shown; None if there is none.
+    `masking`: which counts are hidden.
     `withheld`: endpoints of which no estimate is left.
     `scenarios`: number of scenarios, over endpoints, that are left out.
     """
@@ -60,31 +123,34 @@ class Shown:
     results: Results
     whole: Results
     flow: Flow | None
-    minimum: int
-    withheld: tuple[str, ...]
-    scenarios: int
-    fit_notes: tuple[str, ...]
+    masking: MaskedAccount
+    withheld: tuple[str, ...] = ()
+    scenarios: int = 0
+
+    @property
+    def minimum(self) -> int:
+        """Smallest count that is shown."""
+        return self.masking.masked.minimum
 
     @property
     def coarse(self) -> bool:
         """Whether sentences leave out counts."""
         return self.minimum > 1
 
-    def shows_events(self, endpoint: str) -> bool:
-        """Whether events of an endpoint are shown: curves of steps and sums of them, too."""
-        return self.flow is None or self.flow.shows_events(endpoint)
-
     @property
     def gate(self) -> pd.DataFrame:
         """The baseline gate, without what would tell a small count."""
         fit = self.whole.fit
-        if self.minimum <= 1:
-            return fit.gate.table
-        return _gate(fit, self.withheld)
+        return _gate(fit, self.withheld) if self.coarse else fit.gate.table
+
+    @property
+    def fit_notes(self) -> tuple[str, ...]:
+        """What the fit has to tell."""
+        return tuple(map(self.words, self.whole.fit.provenance.notes))
 
     def words(self, text: str) -> str:
         """Take small counts out of a text."""
-        return text if self.minimum <= 1 else without_counts(text, _masked(self.flow, self.minimum))
+        return without_counts(text, self.masking.masked) if self.coarse else text
 
 
 def without_few(results: Results, *, minimum: int) -> Shown:
@@ -100,27 +166,24 @@ def without_few(results: Results, *, minimum: int) -> Shown:
     `results`: the results. Without an account of patients, only counts that are small by themselves
     are hidden.
     """
-    exposed, fit = results.fit.question.exposed, results.fit
-    at_risk, whole = results.tables.get("at_risk"), results.tables
+    fit, whole, flow = results.fit, results.tables, None
     if minimum > 1 and "patient_flow" in whole:
         whole = {**whole, "patient_flow": _by_phase(whole["patient_flow"], fit)}
-    flow = (
-        account(whole["patient_flow"], exposed=exposed, minimum=minimum, at_risk=at_risk)
-        if "patient_flow" in whole
-        else None
+    nothing: frozenset[Any] = frozenset()
+    masking = MaskedAccount(
+        masked=Masked(minimum=minimum), times=nothing, few=nothing, closed=nothing
     )
-    notes = fit.provenance.notes
-    if minimum <= 1:
-        return Shown(
-            results=results,
-            whole=results,
-            flow=flow,
-            minimum=1,
-            withheld=(),
-            scenarios=0,
-            fit_notes=notes,
+    if "patient_flow" in whole:
+        flow = account(
+            whole["patient_flow"],
+            exposed=fit.question.exposed,
+            minimum=minimum,
+            at_risk=whole.get("at_risk"),
         )
-    masking = flow.found if flow else _nothing(minimum)
+        masking = flow.masking
+    everything = Shown(results=results, whole=results, flow=flow, masking=masking)
+    if not everything.coarse:
+        return everything
     own = set(fit.person_time.endpoints)
     named = {
         str(name)
@@ -130,17 +193,13 @@ def without_few(results: Results, *, minimum: int) -> Shown:
     }
     # A baseline of jumps has one at each event time. And curves of endpoints rest on every
     # transition of an illness-death course.
-    few = set(
-        masking.few | (masking.closed if isinstance(fit.definition.baseline, Free) else set())
-    )
-    few |= {name for name in named if name not in own} if few else set()
+    jumps = masking.closed if isinstance(fit.definition.baseline, Free) else frozenset()
+    few = set(masking.few | jumps)
+    few |= named - own if few else set()
     landmarks = _landmarks(whole)
     tables = {
         name: coarse_times(
-            rows
-            if name in COUNTS or "endpoint" not in rows
-            else rows[~rows["endpoint"].isin(few)].reset_index(drop=True),
-            landmarks,
+            rows if name in COUNTS or "endpoint" not in rows else _without(rows, few), landmarks
         )
         for name, rows in whole.items()
     }
@@ -159,30 +218,14 @@ def without_few(results: Results, *, minimum: int) -> Shown:
         tables["predictive"] = _by_joined_interval(
             results, tables["predictive"], masking, landmarks
         )
-    record = dict(results.record)
-    if "notes" in record:
-        record["notes"] = {
-            name: without_counts(text, masking.masked) for name, text in record["notes"].items()
-        }
-    return Shown(
+    notes = {name: everything.words(text) for name, text in results.record["notes"].items()}
+    record = {**results.record, "notes": notes}
+    return replace(
+        everything,
         results=replace(results, tables=tables, sensitivity=scenarios, record=record),
-        whole=results,
-        flow=flow,
-        minimum=minimum,
         withheld=withheld,
         scenarios=left_out,
-        fit_notes=tuple(without_counts(note, masking.masked) for note in notes),
     )
-
-
-def _nothing(minimum: int) -> MaskedAccount:
-    """Of an account that is not there nothing is hidden."""
-    nobody = Masked(minimum=minimum)
-    return MaskedAccount(masked=nobody, times=frozenset(), few=frozenset(), closed=frozenset())
-
-
-def _masked(flow: Flow | None, minimum: int) -> Masked:
-    return (flow.found if flow else _nothing(minimum)).masked
 
 
 def _gate(fit: Fit, withheld: Collection[str]) -> pd.DataFrame:
@@ -298,45 +341,24 @@ def _counted(
     withheld: Collection[str],
 ) -> dict[str, pd.DataFrame]:
     """Mask the tables that hold counts, or what follows from them without a model."""
-    shown: dict[str, pd.DataFrame] = {}
-    minimum = masking.masked.minimum
-    if flow is not None:
-        shown["patient_flow"] = flow.table
-    if "at_risk" in whole:
-        shown["at_risk"] = mask_at_risk(whole["at_risk"], masking)
-    if "safety" in whole:
-        lines = whole["patient_flow"].to_dict("records") if "patient_flow" in whole else []
-        # Starts of a phase have no person-time that could be told.
-        phases = {
-            index: str(line["phase"])
-            for index, line in enumerate(lines)
-            if line["step"] == "in phase"
-        }
-        shown["safety"] = mask_safety(
-            whole["safety"],
-            masking.masked,
-            timeless={name for index, name in phases.items() if index in masking.times},
-            # Where one endpoint shows about as many, another's hide nothing here.
-            untold={*phases.values()}
-            - {
-                name
-                for index, name in phases.items()
-                if f"{index}.patients" not in masking.masked.hidden
-            },
-        )
-    if "bias_ladder" in tables:
-        shown["bias_ladder"] = mask_ladder(
-            tables["bias_ladder"], minimum, closed=masking.closed, own=OWN
-        )
-    if "borrowing" in tables:
-        shown["borrowing"] = mask_borrowing(tables["borrowing"], masking.masked)
-    if "leave_one_out" in tables:
-        shown["leave_one_out"] = mask_loo(tables["leave_one_out"], masking.masked)
+    masked, closed = masking.masked, masking.closed
+    shown = {} if flow is None else {"patient_flow": flow.table}
+    masks: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+        "at_risk": lambda table: mask_at_risk(table, masking),
+        "safety": lambda table: _masked_safety(table, whole.get("patient_flow"), masking),
+        "bias_ladder": lambda table: mask_ladder(table, masked.minimum, closed=closed, own=OWN),
+        "borrowing": lambda table: mask_borrowing(table, masked),
+        "leave_one_out": lambda table: mask_loo(table, masked),
+    }
+    shown |= {
+        name: hide(whole[name] if name in COUNTS else tables[name])
+        for name, hide in masks.items()
+        if name in whole
+    }
     # Sums over risk sets, and curves that jump at event times, where these tell no count.
     for name, count in (("classical", RATIO_DIGITS), ("curve_shift", COARSE_DIGITS)):
         if name in tables:
-            rows = tables[name]
-            rows = rows[~rows["endpoint"].isin(masking.closed)].reset_index(drop=True)
+            rows = _without(tables[name], closed)
             shown[name] = rows.assign(
                 **{
                     str(column): [digits(float(value), count) for value in rows[column]]
@@ -351,6 +373,31 @@ def _counted(
     ]
     shown["diagnostics"] = diagnostics[kept].reset_index(drop=True)
     return shown
+
+
+def _without(rows: pd.DataFrame, endpoints: Collection[str]) -> pd.DataFrame:
+    """Leave out the rows of some endpoints."""
+    return rows[~rows["endpoint"].isin(endpoints)].reset_index(drop=True)
+
+
+def _masked_safety(
+    table: pd.DataFrame, flow: pd.DataFrame | None, masking: MaskedAccount
+) -> pd.DataFrame:
+    """Mask adverse events beside the account of patients."""
+    lines = [] if flow is None else flow.to_dict("records")
+    # Starts of a phase have no person-time that could be told.
+    phases = {
+        index: str(line["phase"]) for index, line in enumerate(lines) if line["step"] == "in phase"
+    }
+    hidden = masking.masked.hidden
+    told = {name for index, name in phases.items() if f"{index}.patients" not in hidden}
+    return mask_safety(
+        table,
+        masking.masked,
+        timeless={name for index, name in phases.items() if index in masking.times},
+        # Where one endpoint shows about as many, another's hide nothing here.
+        untold={*phases.values()} - told,
+    )
 
 
 def _observed(
@@ -391,18 +438,46 @@ def _observed(
     shown = {"simon_makuch": pd.concat(left, ignore_index=True) if left else observed.iloc[:0]}
     if "predictive_curves" in tables:
         bands = tables["predictive_curves"]
-        start = float(bands["time"].min()) if len(bands) else 0.0
+        start = bands["time"].min()
         inside = [
-            time < ends.get((endpoint, group, start), float("inf"))
-            for endpoint, group, time in zip(
-                bands["endpoint"], bands["group"], bands["time"], strict=True
-            )
+            row["time"] < ends.get((row["endpoint"], row["group"], start), float("inf"))
+            for row in records(bands)
         ]
-        rounded = {
-            name: bands[name].round(OBSERVED_DECIMALS) for name in ("lower", "median", "upper")
-        }
-        shown["predictive_curves"] = bands.assign(**rounded).loc[inside].reset_index(drop=True)
+        shown["predictive_curves"] = (
+            bands.round(dict.fromkeys(("lower", "median", "upper"), OBSERVED_DECIMALS))
+            .loc[inside]
+            .reset_index(drop=True)
+        )
     return shown
+
+
+def joined_events(replicated: Any, *, minimum: int) -> pd.DataFrame:
+    """Join neighbouring intervals until each has enough events to be shown."""
+    observed = replicated["observed"].sum("phase").values
+    expected = replicated["expected"].sum("phase").mean(("chain", "draw")).values
+    drawn = replicated["replicated"].sum("phase")
+    drawn = drawn.transpose("chain", "draw", "interval").values.reshape(-1, observed.size)
+    groups: list[list[int]] = [[]]
+    for index in range(observed.size):
+        groups[-1].append(index)
+        if observed[groups[-1]].sum() >= minimum and index + 1 < observed.size:
+            groups.append([])
+    if len(groups) > 1 and observed[groups[-1]].sum() < minimum:
+        groups[-2:] = [[*groups[-2], *groups[-1]]]
+    replicates = np.column_stack([drawn[:, group].sum(axis=1) for group in groups])
+    seen = np.array([observed[group].sum() for group in groups], dtype=np.float64)
+    lower, upper = np.quantile(replicates, [0.025, 0.975], axis=0)
+    return pd.DataFrame(
+        {
+            "interval_start": replicated["interval_start"].values[[group[0] for group in groups]],
+            "interval_stop": replicated["interval_stop"].values[[group[-1] for group in groups]],
+            "observed": seen,
+            "expected": [float(expected[group].sum()) for group in groups],
+            "lower": lower,
+            "upper": upper,
+            "p_value": (replicates > seen).mean(axis=0) + 0.5 * (replicates == seen).mean(axis=0),
+        }
+    )
 
 
 def _by_joined_interval(
@@ -426,16 +501,14 @@ def _scenarios(
     sensitivity: Sensitivity, few: Collection[str], minimum: int
 ) -> tuple[Sensitivity | None, int]:
     """Leave out scenarios of withheld endpoints, and those with few events on one side."""
-    table = sensitivity.table
-    rest = table["events"] - table["events_exposed"]
+    table = sensitivity.table[~sensitivity.table["endpoint"].isin(few)]
+    exposed = table["events_exposed"]
     small = [
-        is_small(exposed_events, minimum) or is_small(other_events, minimum)
-        for exposed_events, other_events in zip(table["events_exposed"], rest, strict=True)
+        is_small(events, minimum) or is_small(others, minimum)
+        for events, others in zip(exposed, table["events"] - exposed, strict=True)
     ]
-    hidden = table["endpoint"].isin(few) | pd.Series(small, index=table.index)
-    kept = table[~hidden].reset_index(drop=True)
-    left_out = int((hidden & ~table["endpoint"].isin(few)).sum())
-    return (replace(sensitivity, table=kept) if len(kept) else None), left_out
+    kept = table[~np.array(small, dtype=bool)].reset_index(drop=True)
+    return (replace(sensitivity, table=kept) if len(kept) else None), sum(small)
 
 
 def about_others(sentences: Collection[str], withheld: Collection[str]) -> tuple[str, ...]:

@@ -14,27 +14,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayesblina.core.errors import StorageError, require_kind
-from bayesblina.core.files import read_whole, trouble_of, write_bytes, write_text
-from bayesblina.core.tables.table import read_csv, to_csv
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.csv_files import read_csv, to_csv
+from bayesblina.core.errors import StorageError
+from bayesblina.core.files import read_whole, trouble_of, write_bytes
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.storage import load
+from bayesblina.output.report.wording import Row, records
 from bayesblina.output.request import Request
-from bayesblina.output.result_files import FIT, NEEDED, RECORD, TEXTS, UNMASKED
+from bayesblina.output.result_files import FIGURE, FIT, NEEDED, RECORD, TEXTS, UNMASKED
 from bayesblina.patients.account import KINDS
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.readers.sources import sha256_of
 from bayesblina.person_time.onsets import AdverseEvents
-from bayesblina.studies.what_if import load_sensitivity
-from bayesblina.studies.what_if.engine import NAME as SCENARIOS
-from bayesblina.studies.what_if.engine import Store
+from bayesblina.studies.what_if import Sensitivity, load_sensitivity, store
 from bayesblina.studies.what_if.layout import BASE_LABEL
-from bayesblina.studies.what_if.reading import Sensitivity
 from bayesblina.studies.what_if.running import hash_of_cohort
 
 FORMAT = "bayesblina results"
 FORMAT_UNMASKED = "bayesblina unmasked tables"
 SCHEMA = 1
+# What every record tells.
+EXPECTED = frozenset(
+    {"title", "command", "source", "cohort_sha256", "seconds", "starts", "notes", "sha256"}
+)
 # Name of the note that says why scenarios are not shown.
 SENSITIVITY = "sensitivity"
 
@@ -56,6 +59,10 @@ class Results:
     def synthetic(self) -> bool:
         """Whether the patients are simulated."""
         return self.fit.person_time.synthetic
+
+    def rows(self, name: str) -> list[Row]:
+        """Take the rows of a table; none where it could not be computed."""
+        return records(self.tables[name]) if name in self.tables else []
 
 
 def begin_record(
@@ -94,30 +101,30 @@ def seal_record(
 
     `folder`: the folder, with all tables in it, and the fit if it is not in `beside`.
     """
-    places = {FIT: folder if (folder / FIT).is_file() else beside}
-    places |= {f"{name}.csv": folder for name in TEXTS}
-    held = {name: where / name for name, where in places.items()}
-    # Not of the unmasked tables: their hash would let guesses at what is hidden be tried.
-    sealed = {
-        **record,
-        "notes": lasting(notes),
-        "minimum_count": minimum_count,
-        # Whether there are any: which ones may be seen is another question.
-        "figures": bool(record.get("figures")) or any(folder.glob("*.svg")),
-        "sha256": {name: sha256_of(path) for name, path in held.items() if path.is_file()},
-    }
-    return json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    fit = folder if (folder / FIT).is_file() else beside
+    held = [fit / FIT, *(folder / f"{name}.csv" for name in TEXTS)]
+    drawn = sorted(path.name for path in folder.iterdir() if FIGURE.fullmatch(path.name))
+    return _json_of(
+        {
+            **record,
+            "notes": lasting(notes),
+            "minimum_count": minimum_count,
+            # Whether there are any: which ones may be seen is another question.
+            "figures": bool(record.get("figures") or drawn),
+            "figure_files": drawn,
+            # Not of the unmasked tables: their hash would let guesses at what is hidden be tried.
+            "sha256": {path.name: sha256_of(path) for path in held if path.is_file()},
+        }
+    )
+
+
+def _json_of(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def lasting(notes: Mapping[str, str]) -> dict[str, str]:
     """Leave out why scenarios are not shown: that is found out at each reading."""
     return {name: why for name, why in notes.items() if name != SENSITIVITY}
-
-
-def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Write tables as CSV files."""
-    for name, table in tables.items():
-        write_text(folder / f"{name}.csv", to_csv(table))
 
 
 def write_unmasked(folder: Path, results: Results) -> None:
@@ -126,9 +133,8 @@ def write_unmasked(folder: Path, results: Results) -> None:
     texts = {name: to_csv(results.tables[name]) for name in TEXTS if name in results.tables}
     notes = lasting(results.record["notes"])
     content = {"of": _mark_of(results.fit), "notes": notes, "tables": texts}
-    sealed = {"format": FORMAT_UNMASKED, **content, "seal": _seal(content)}
-    words = json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_bytes(folder / UNMASKED, words.encode("utf-8"), private=True)
+    sealed = _json_of({"format": FORMAT_UNMASKED, **content, "seal": _seal(content)})
+    write_bytes(folder / UNMASKED, sealed.encode("utf-8"), private=True)
 
 
 def _mark_of(fit: Fit) -> str:
@@ -144,24 +150,24 @@ def _seal(content: Mapping[str, Any]) -> str:
 def _read_unmasked(folder: Path, fit: Fit) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
     """Read the tables, and the notes, that are masked beside them."""
     path = folder / UNMASKED
-    if trouble_of(path) == "no such file":
-        raise StorageError(
-            f"'{path}' is missing, which belongs to these results: their tables are masked, and a "
-            "report needs what they hide. Ask whoever ran the study, or run it again."
-        )
-    again = "run the study again."
-    kept = _read_json(path)
+    kept = _read_json(
+        path,
+        f"'{path}' is missing, which belongs to these results: their tables are masked, and a "
+        "report needs what they hide. Ask whoever ran the study, or run it again.",
+    )
+    trouble = ""
     if not isinstance(kept, dict) or kept.get("format") != FORMAT_UNMASKED:
-        raise StorageError(f"'{path}' does not hold tables that bayesblina run wrote: {again}")
-    content = {name: kept.get(name) for name in ("of", "notes", "tables")}
-    if kept.get("seal") != _seal(content):
-        raise StorageError(f"'{path}' was changed after the analysis: {again}")
-    if content["of"] != _mark_of(fit):
-        raise StorageError(f"'{path}' is of another fit than '{folder / FIT}': {again}")
-    texts = {name: text for name, text in kept["tables"].items() if name in TEXTS}
+        trouble = "does not hold tables that bayesblina run wrote"
+    elif kept.get("seal") != _seal({name: kept.get(name) for name in ("of", "notes", "tables")}):
+        trouble = "was changed after the analysis"
+    elif kept["of"] != _mark_of(fit):
+        trouble = f"is of another fit than '{folder / FIT}'"
+    if trouble:
+        raise StorageError(f"'{path}' {trouble}: run the study again.")
     tables = {
         name: read_csv(StringIO(text), texts=TEXTS[name], named=f"{path}: {name}")
-        for name, text in texts.items()
+        for name, text in kept["tables"].items()
+        if name in TEXTS
     }
     return tables, dict(kept["notes"])
 
@@ -197,7 +203,8 @@ def read_results(
     if not folder.is_dir():
         raise StorageError(f"No folder '{folder}': expected one that bayesblina run wrote.")
     record = _read_record(folder)
-    for name, digest in record["sha256"].items():
+    digests = record["sha256"]
+    for name, digest in digests.items():
         path = folder / name
         if not path.is_file():
             raise StorageError(
@@ -208,22 +215,17 @@ def read_results(
                 f"'{path}' was changed after the analysis: its numbers are not those of the fit. "
                 "Run the study again."
             )
-    missing = [name for name in NEEDED if f"{name}.csv" not in record["sha256"]]
-    if missing or FIT not in record["sha256"]:
+    missing = [name for name in NEEDED if f"{name}.csv" not in digests]
+    if missing or FIT not in digests:
         raise StorageError(f"'{folder / RECORD}' lacks {', '.join(missing) or FIT}.")
     fit = load(folder / FIT)
     if record.get("minimum_count", 1) > 1:
-        unmasked, notes = _read_unmasked(folder, fit)
+        tables, notes = _read_unmasked(folder, fit)
         record["notes"] |= notes
-        tables = {
-            name: table for name, table in unmasked.items() if f"{name}.csv" in record["sha256"]
-        }
     else:
-        tables = {
-            name: read_csv(folder / f"{name}.csv", texts=texts)
-            for name, texts in TEXTS.items()
-            if f"{name}.csv" in record["sha256"]
-        }
+        held = [name for name in TEXTS if f"{name}.csv" in digests]
+        tables = {name: read_csv(folder / f"{name}.csv", texts=TEXTS[name]) for name in held}
+    tables = {name: table for name, table in tables.items() if f"{name}.csv" in digests}
     if "patient_flow" in tables:
         tables["patient_flow"] = tables["patient_flow"].astype(dict(KINDS))
     results = Results(fit=fit, tables=tables, record=record)
@@ -239,12 +241,14 @@ def with_scenarios(
     """
     scenarios, why = _scenarios(Path(folder), results)
     if needed and scenarios is None:
-        raise StorageError(f"'{folder}': {why or f'there is no {SCENARIOS}'}.")
+        raise StorageError(f"'{folder}': {why or f'there is no {store.NAME}'}.")
     notes = {**results.record["notes"], **({SENSITIVITY: why} if why else {})}
     return replace(results, sensitivity=scenarios, record={**results.record, "notes": notes})
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path, missing: str) -> Any:
+    if trouble_of(path) == "no such file":
+        raise StorageError(missing)
     try:
         return json.loads(read_whole(path))
     except (ValueError, RecursionError) as error:
@@ -253,39 +257,41 @@ def _read_json(path: Path) -> Any:
 
 def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
-    if trouble_of(path) == "no such file":
-        raise StorageError(
-            f"'{folder}' has no {RECORD}: expected a folder that bayesblina run wrote, and that it "
-            "finished."
-        )
-    record = _read_json(path)
+    record = _read_json(
+        path,
+        f"'{folder}' has no {RECORD}: expected a folder that bayesblina run wrote, and that it "
+        "finished.",
+    )
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise StorageError(f"'{path}' is not a record that bayesblina run wrote.")
+    trouble = _trouble_in(record)
+    if trouble:
+        raise StorageError(f"'{path}' {trouble}.")
+    return record
+
+
+def _trouble_in(record: Mapping[str, Any]) -> str:
+    """Say what is wrong with a record, if anything is."""
     if record.get("schema") != SCHEMA:
-        raise StorageError(
-            f"'{path}' has schema {record.get('schema')}; this bayesblina reads {SCHEMA}."
-        )
-    expected = {"title", "command", "source", "cohort_sha256", "seconds", "starts"}
-    expected |= {"notes", "sha256"}
-    if not expected <= set(record):
-        raise StorageError(f"'{path}' lacks {', '.join(sorted(expected - set(record)))}.")
+        return f"has schema {record.get('schema')}; this bayesblina reads {SCHEMA}"
+    missing = EXPECTED - set(record)
+    if missing:
+        return f"lacks {', '.join(sorted(missing))}"
     minimum = record.get("minimum_count", 1)
     if isinstance(minimum, bool) or not isinstance(minimum, int) or minimum < 1:
-        raise StorageError(f"'{path}' is damaged (minimum_count is no count): run the study again.")
+        return "is damaged (minimum_count is no count): run the study again"
     for name in ("seconds", "notes", "sha256", "data_sha256"):
         if not isinstance(record.get(name, {}), dict):
-            raise StorageError(f"'{path}' is damaged ({name} is no table): run the study again.")
+            return f"is damaged ({name} is no table): run the study again"
     known = {FIT, *(f"{name}.csv" for name in TEXTS)}
-    if not set(record["sha256"]) <= known:
-        raise StorageError(f"'{path}' names files that are no results.")
-    return dict(record)
+    return "" if set(record["sha256"]) <= known else "names files that are no results"
 
 
 def _scenarios(folder: Path, results: Results) -> tuple[Sensitivity | None, str]:
     """Read scenarios, if they are of the same patients and their base case is this analysis."""
-    if not (folder / SCENARIOS).is_file():
+    if not (folder / store.NAME).is_file():
         return None, ""
-    header, _, _ = Store(folder=folder).read()
+    header, _, _ = store.Store(folder=folder).read()
     if header.get("what") != "scenarios":
         return None, "these are no scenarios of an analysis"
     if header.get("data") != results.record["cohort_sha256"]:

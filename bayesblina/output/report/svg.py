@@ -74,15 +74,14 @@ def embedded_svg(
     root = ElementTree.fromstring(buffer.getvalue())
     drawn = next(child for child in root if child.get("id") == "figure_1")
     clips = [child for child in root if child.tag.endswith("defs") and len(child[0])]
-    for child in list(root):
-        if child is not drawn and child not in clips:
-            root.remove(child)
+    root[:] = [child for child in root if child is drawn or child in clips]
     _join(drawn)
     # Matplotlib's ids are hashes of unrounded places, which guesses could be tried against.
     named = [one.attrib["id"] for one in root.iter() if "id" in one.attrib and one.tag != GROUP]
     ids = {old: f"{name}-{index}" for index, old in enumerate(named)}
     for element in root.iter():
         _undress(element, parts, ids)
+        element.tail = None
     root.attrib = {
         "viewBox": root.attrib["viewBox"],
         "role": "img",
@@ -93,8 +92,6 @@ def embedded_svg(
         words = ElementTree.Element(tag, {"id": f"{name}-{suffix}"})
         words.text = text
         root.insert(0, words)
-    for element in root.iter():
-        element.tail = None
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
@@ -138,7 +135,7 @@ def _undress(element: ElementTree.Element, parts: FigureParts, ids: Mapping[str,
         for key, value in given.items()
         if not _UNTURNED.fullmatch(value)
     }
-    if element.tag == "g" and element.text is not None:
+    if element.tag == "g":
         element.text = None
 
 

@@ -14,14 +14,21 @@ import pandas as pd
 import xarray as xr
 from scipy import sparse
 
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.errors import SpecError
-from bayesblina.core.intervals import interval_of
+from bayesblina.core.errors import SpecError, require_kind
+from bayesblina.core.intervals import interval_of, round_up
 from bayesblina.core.product_limit import product_limit, weigh_at_risk
 from bayesblina.estimands.draws import blocks, episodes_of, state_of
-from bayesblina.hazards.likelihood import LogHazard, hazard_of_segments, hazards_of_patients
-from bayesblina.hazards.survivors import Segments, expected_events, log_survival, segments_of, sums
+from bayesblina.hazards.likelihood import (
+    LogHazard,
+    Segments,
+    expected_events,
+    hazard_of_segments,
+    hazards_of_patients,
+    log_survival,
+    segments_of,
+    sums,
+)
 from bayesblina.inference.fitting import Fit
 from bayesblina.person_time.cells import PersonTime
 

@@ -17,16 +17,22 @@ from bayesblina.checks.prediction import (
     prediction_of,
     standard_error,
 )
-from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.errors import DataError, Problem, SpecError, nearest
+from bayesblina.core.errors import (
+    DataError,
+    Problem,
+    SpecError,
+    nearest,
+    require_kind,
+    require_seed,
+)
 from bayesblina.estimands.draws import episodes_of
 from bayesblina.hazards.build import build_model
 from bayesblina.hazards.definition import ModelDefinition, load_model
 from bayesblina.hazards.effects import levels_of
+from bayesblina.inference.convergence import SamplerSettings
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.model_data import person_time_for
-from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.question import Question

@@ -21,9 +21,8 @@ import pandas as pd
 import xarray as xr
 from scipy.special import logsumexp
 
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.errors import EstimandError, SpecError, nearest
+from bayesblina.core.errors import EstimandError, SpecError, nearest, require_kind
 from bayesblina.estimands.draws import state_of
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.hazards.definition import ModelDefinition
@@ -32,8 +31,7 @@ from bayesblina.hazards.likelihood import patient_log_likelihood, total_log_like
 from bayesblina.hazards.parts import PatientFrailty
 from bayesblina.inference.convergence import ess_mean
 from bayesblina.inference.fitting import Fit
-from bayesblina.inference.importance import smooth_tails
-from bayesblina.inference.mixing import ess_mean
+from bayesblina.inference.monte_carlo import smooth_tails
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import PersonTime
 

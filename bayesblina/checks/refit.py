@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import EstimandError
+from bayesblina.core.errors import EstimandError, require_kind
 from bayesblina.core.intervals import (
     ENTRY_SHARES,
     TIE_TOLERANCE,
@@ -24,9 +24,9 @@ from bayesblina.hazards.definition import ModelDefinition, load_model
 from bayesblina.hazards.parts import Free, Independent, ProportionalPhases
 from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.inference.baseline_gate import BaselineGate, gate_of, not_compared
+from bayesblina.inference.convergence import sampler_settings
 from bayesblina.inference.fitting import Fit, fit_person_time, weights_of
 from bayesblina.inference.model_data import person_time_for
-from bayesblina.inference.sampler_settings import sampler_settings
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import PersonTime
 

@@ -30,17 +30,22 @@ from bayesblina.checks.agreement import (
     variance_over_mean,
     weighted_time,
 )
-from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
-from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.core.errors import EstimandError, SpecError, require_kind, require_seed
 from bayesblina.core.intervals import TIE_TOLERANCE, split
 from bayesblina.estimands.draws import by_draw, episodes_of, state_of
 from bayesblina.hazards.build import BuiltModel
 from bayesblina.hazards.definition import ModelDefinition
-from bayesblina.hazards.likelihood import LogHazard, hazards_of_patients, log_hazard
+from bayesblina.hazards.likelihood import (
+    LogHazard,
+    cured_given_survival,
+    hazards_of_patients,
+    log_hazard,
+    segments_of,
+    sums,
+)
 from bayesblina.hazards.parts import IllnessDeath
-from bayesblina.hazards.survivors import cured_given_survival, segments_of, sums
 from bayesblina.inference.fitting import Fit
 from bayesblina.person_time.cells import PersonTime
 

@@ -14,9 +14,8 @@ import pandas as pd
 import xarray as xr
 from scipy.special import chdtrc, ndtri
 
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.errors import SpecError, nearest
+from bayesblina.core.errors import SpecError, nearest, require_kind
 from bayesblina.core.intervals import snap_to
 from bayesblina.core.product_limit import count_at_risk, count_events
 from bayesblina.inference.partial_likelihood import fit_cox

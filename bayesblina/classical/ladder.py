@@ -20,7 +20,7 @@ from bayesblina.classical.comparison import (
     require_landmarks,
 )
 from bayesblina.core.errors import SpecError
-from bayesblina.core.tables import marks
+from bayesblina.core.tables import numbers
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.estimands.summaries import summary
 from bayesblina.inference.fitting import HASHED, Fit
@@ -185,10 +185,10 @@ def rungs(
     counts = ("patients", "events", "events_exposed", "events_reference")
     common = {"endpoint": answer["endpoint"], "adjusted": adjusted}
     common |= {name: beside[name] for name in counts}
-    methods = [("", marks.BAYESIAN, marks.beside(answer) or "posterior median")]
+    methods = [("", numbers.BAYESIAN, numbers.beside(answer) or "posterior median")]
     middle = answer.get("companion_median")
     if isinstance(middle, float) and np.isfinite(middle):
-        methods.insert(0, ("companion_", marks.COMPANION, COMPANION_NOTE))
+        methods.insert(0, ("companion_", numbers.COMPANION, COMPANION_NOTE))
     return [
         {
             **common,

@@ -8,8 +8,7 @@ import xarray as xr
 
 from bayesblina.classical.comparison import Comparison, mantel_byar_of
 from bayesblina.classical.curves import median_time, simon_makuch_of
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.errors import EstimandError
+from bayesblina.core.errors import EstimandError, require_kind
 from bayesblina.estimands.curves import survival_quantile
 from bayesblina.estimands.regimes import From, Never, Regime
 from bayesblina.estimands.summaries import summary

@@ -22,7 +22,9 @@ from bayesblina.cli.application import (
     reported,
     typed,
 )
-from bayesblina.core.arguments import LARGEST_SEED
+from bayesblina.core import tables
+from bayesblina.core.errors import LARGEST_SEED, SpecError
+from bayesblina.core.files import write_text
 from bayesblina.output.result_files import (
     REPORT,
     SUMMARY,
@@ -31,6 +33,7 @@ from bayesblina.output.result_files import (
     require_own,
     results_in,
 )
+from bayesblina.studies import simulate
 
 if TYPE_CHECKING:
     from bayesblina.inference.fitting import Fit
@@ -435,8 +438,8 @@ def failures_in_words(fit: Fit) -> list[str]:
 
 def gates(left: Shown) -> dict[str, Any]:
     """Say how the gates other than convergence came out, for a machine: as it may be shown."""
-    from bayesblina.output.report.answer import event_times_in_words
     from bayesblina.output.report.hiding import about_others
+    from bayesblina.output.report.wording import event_times_in_words
 
     fit = left.whole.fit
     exact = fit.event_times

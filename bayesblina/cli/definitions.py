@@ -8,9 +8,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from bayesblina.cli.application import app
-from bayesblina.cli.manner import ANSWERED, Debug, Json, Manner, Quiet, examples, reported
-from bayesblina.core.arguments import LARGEST_SEED
+from bayesblina.checks import priors
+from bayesblina.cli.application import ANSWERED, Debug, Json, Quiet, app, examples, reported
+from bayesblina.core import tables
+from bayesblina.core.errors import LARGEST_SEED
+from bayesblina.core.files import write_text
+from bayesblina.output import plots
 from bayesblina.output.result_files import require_folder, staged, write_figure
 
 models_app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)

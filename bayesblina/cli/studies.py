@@ -20,8 +20,10 @@ from bayesblina.cli.application import (
     examples,
     reported,
 )
-from bayesblina.core.arguments import LARGEST_SEED
-from bayesblina.core.errors import SpecError
+from bayesblina.core import tables
+from bayesblina.core.errors import LARGEST_SEED, SpecError
+from bayesblina.core.files import write_text
+from bayesblina.output import plots
 from bayesblina.output.result_files import (
     file_name,
     require_file_names,
@@ -29,6 +31,7 @@ from bayesblina.output.result_files import (
     staged,
     write_figure,
 )
+from bayesblina.studies import planning, weighting
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,9 +9,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import EstimandError
+from bayesblina.core.errors import EstimandError, require_kind
 from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.estimands.draws import attributes_of, blocks, by_draw
 from bayesblina.estimands.paths import PathMixture, PathPart, make_path

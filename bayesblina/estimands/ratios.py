@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.errors import EstimandError, SpecError, nearest
+from bayesblina.core.errors import EstimandError, SpecError, nearest, require_kind
 from bayesblina.estimands.draws import attributes_of, by_draw
 from bayesblina.estimands.populations import supplied_groups
 from bayesblina.hazards.effects import Design

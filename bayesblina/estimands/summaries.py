@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.errors import SpecError
-from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES, FAILED
+from bayesblina.core.errors import SpecError, require_kind
+from bayesblina.core.tables.numbers import BASELINE, EVENT_TIMES, FAILED
 from bayesblina.inference.convergence import (
     ess_bulk,
     ess_mean,

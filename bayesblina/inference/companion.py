@@ -19,9 +19,8 @@ from scipy.special import betaincinv
 from bayesblina.core.arrays import Floats
 from bayesblina.core.breslow import FailureBlock, PartialLikelihood
 from bayesblina.core.errors import SpecError
-from bayesblina.hazards.baseline import PSEUDO_EVENTS
+from bayesblina.hazards.baseline import PSEUDO_EVENTS, Departures, departures_of
 from bayesblina.hazards.definition import ModelDefinition
-from bayesblina.hazards.departures import Departures, departures_of
 from bayesblina.hazards.effects import Design, make_design
 from bayesblina.hazards.parts import (
     Commensurate,

@@ -21,9 +21,8 @@ import xarray as xr
 from scipy.special import betaincinv, ndtri
 
 from bayesblina.core import tables
-from bayesblina.core.arguments import require_seed
 from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import SpecError
+from bayesblina.core.errors import SpecError, require_seed
 
 R_HAT = 1.01
 ESS = 400.0

@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 from xarray import Dataset
 
 from bayesblina.checks.refit import with_refit
-from bayesblina.core.arguments import require_kind, require_numbers
-from bayesblina.core.errors import SpecError
+from bayesblina.core.arrays import require_numbers
+from bayesblina.core.errors import SpecError, require_kind
 from bayesblina.core.files import readable, write_text
 from bayesblina.core.masking import MINIMUM_COUNT
 from bayesblina.core.masking.minimum import require_minimum

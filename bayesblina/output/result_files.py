@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from bayesblina.core.errors import SpecError, StorageError
 from bayesblina.core.files import reason_of, write_bytes
-from bayesblina.core.interrupts import Interrupts
+from bayesblina.output.progress import Interrupts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -285,8 +285,6 @@ def _tells_the_future(name: str, values: pd.Series | None, starts: list[pd.Serie
     return _says(name, f"{EVENT}|{TIME}|{CENSORED}|{LATER}") or _is_transplant(name)
 
 
-
-
 def _is_entry(values: pd.Series, time: pd.Series) -> bool:
     """Whether a column is missing exactly where the endpoint's time is, and always before it."""
     both = time.notna()

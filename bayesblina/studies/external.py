@@ -17,7 +17,6 @@ from bayesblina.hazards.build import build_model, survivors, with_tables
 from bayesblina.hazards.effects import levels_of
 from bayesblina.hazards.likelihood import flat_draws, log_hazard
 from bayesblina.hazards.parts import Part, PowerPrior
-from bayesblina.hazards.survivors import survivors
 from bayesblina.inference.convergence import assess_convergence, mcse_mean
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.sampling import sample

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from bayesblina import cli
 from bayesblina.core.errors import SpecError
-from bayesblina.core.interrupts import Interrupts
+from bayesblina.output.progress import Interrupts
 from bayesblina.output.result_files import staged
 
 Result = Any

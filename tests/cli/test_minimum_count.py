@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bayesblina import cli
-from bayesblina.cli.demo_study import write_demo
+from bayesblina.cli.analysis import write_demo
 from bayesblina.output.report.folder import ONE_MINIMUM
 from bayesblina.output.request import request_of
 from bayesblina.studies.study_file import read_study

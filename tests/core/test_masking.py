@@ -15,7 +15,7 @@ from bayesblina.classical.comparison import COX
 from bayesblina.classical.ladder import MANTEL_BYAR
 from bayesblina.core.masking import Masked, mask, mask_account
 from bayesblina.core.masking.tables import mask_flow, mask_ladder, mask_loo
-from bayesblina.core.tables.marks import BAYESIAN, COMPANION, OWN
+from bayesblina.core.tables.numbers import BAYESIAN, COMPANION, OWN
 from bayesblina.output.report.hiding import about_others, account, without_few
 from bayesblina.output.report.page import render
 from bayesblina.output.report.results import Results, read_results

@@ -14,6 +14,7 @@ import bayesblina as bb
 from bayesblina.core.errors import SpecError
 from bayesblina.core.masking import MASK, Masked
 from bayesblina.core.masking.tables import mask_safety, read_observed
+from bayesblina.core.tables.table import read_csv
 from bayesblina.output.report.folder import write_report
 from bayesblina.output.report.hiding import account, joined_events
 from bayesblina.output.report.page import render, safety

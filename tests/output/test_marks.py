@@ -23,7 +23,6 @@ from bayesblina.core.tables.table import read_csv
 from bayesblina.inference.baseline_gate import gate_of
 from bayesblina.inference.convergence import SamplerSettings, sampler_settings
 from bayesblina.inference.fitting import Fit
-from bayesblina.inference.sampler_settings import SamplerSettings, sampler_settings
 from bayesblina.output.report.page import render
 from bayesblina.output.report.results import read_results
 from bayesblina.output.report.wording import compared, plain, pulled, sentence, weak_points

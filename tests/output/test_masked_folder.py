@@ -15,8 +15,7 @@ from scipy.optimize import linprog
 import bayesblina as bb
 from bayesblina.classical.comparison import mantel_byar
 from bayesblina.classical.curves import numbers_at_risk
-from bayesblina.cli.gates import gates
-from bayesblina.core.csv_files import to_csv
+from bayesblina.cli.analysis import gates
 from bayesblina.core.errors import StorageError
 from bayesblina.core.masking import MASK
 from bayesblina.core.tables.numbers import OWN

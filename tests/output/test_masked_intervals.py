@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import bayesblina as bb
-from bayesblina.cli.gates import gates
+from bayesblina.cli.analysis import gates
 from bayesblina.output.report.hiding import Shown, without_few
 from bayesblina.output.report.results import read_results
 from bayesblina.patients.cohort import Cohort

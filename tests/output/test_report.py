@@ -16,6 +16,7 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.core.tables.numbers import probability
+from bayesblina.core.tables.table import read_csv
 from bayesblina.output.report.folder import summary
 from bayesblina.output.report.hiding import without_few
 from bayesblina.output.report.page import SECTIONS, render

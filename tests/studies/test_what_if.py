@@ -20,7 +20,6 @@ from bayesblina.cli.analysis import write_demo
 from bayesblina.core.errors import SpecError, StorageError
 from bayesblina.inference.convergence import sampler_settings
 from bayesblina.inference.fitting import fit_person_time
-from bayesblina.inference.sampler_settings import sampler_settings
 from bayesblina.studies.what_if.engine import Store
 from tests.paths import ROOT
 from tests.studies.scenarios import GRID, QUESTION, SHORT

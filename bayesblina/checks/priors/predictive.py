@@ -9,7 +9,6 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from bayesblina.checks.agreement import weighted_time
-from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import EstimandError, SpecError, require_kind, require_seed
 from bayesblina.estimands.draws import blocks

@@ -12,9 +12,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.errors import SpecError, nearest
-from bayesblina.core.tables.marks import CONVERGED, failed
+from bayesblina.core.errors import SpecError, nearest, require_kind
+from bayesblina.core.tables.numbers import CONVERGED, failed
 from bayesblina.inference.fitting import Fit
 from bayesblina.output.plots.style import (
     COLOURS,

@@ -15,7 +15,7 @@ from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.core.escaping import literal
 from bayesblina.core.tables import numbers
-from bayesblina.core.tables.marks import BESIDE, SHORT, beside
+from bayesblina.core.tables.numbers import BESIDE, SHORT, beside
 from bayesblina.output.plots.style import (
     COLOURS,
     DARK,

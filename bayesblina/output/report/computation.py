@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 from xarray import DataArray, Dataset
 
-from bayesblina.checks import Checks, check, curve_shift, pulls, replicated_simon_makuch
+from bayesblina.checks import Checks, check, curve_shift, replicated_simon_makuch
 from bayesblina.checks.pointwise import leave_one_out_total
 from bayesblina.checks.priors import power_scaling, prior_predictive
-from bayesblina.classical.comparison import Comparison
+from bayesblina.checks.weaknesses import COLUMNS as PULLS
+from bayesblina.checks.weaknesses import pulls
+from bayesblina.classical.comparison import Comparison, mantel_byar_of
 from bayesblina.classical.curves import numbers_at_risk_of, simon_makuch_of
 from bayesblina.classical.ladder import ladder_of
 from bayesblina.core.arrays import Floats
@@ -122,9 +124,9 @@ def compute_tables(
 
 def _with_pulls(ratios: pd.DataFrame, fit: Fit) -> pd.DataFrame:
     """Set beside every answer how far the priors and the baseline pull it."""
-    pulled = pulls.pulls(fit).set_index("endpoint").loc[ratios["endpoint"]]
+    pulled = pulls(fit).set_index("endpoint").loc[ratios["endpoint"]]
     before = list(ratios.columns).index("converged")
-    for offset, column in enumerate(pulls.COLUMNS):
+    for offset, column in enumerate(PULLS):
         ratios.insert(before + offset, column, pulled[column].to_numpy())
     return ratios
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayesblina.classical.regressions import ADJUSTED
+from bayesblina.classical.comparison import ADJUSTED
 from bayesblina.core.arrays import Floats
 from bayesblina.core.masking import MASK
 from bayesblina.core.masking.tables import read_observed
-from bayesblina.core.tables.marks import BASELINE, BAYESIAN, CONVERGED, beside, failed
+from bayesblina.core.tables.numbers import BASELINE, BAYESIAN, CONVERGED, beside, failed
 from bayesblina.estimands.regimes import Never
 from bayesblina.inference.fitting import Fit
 from bayesblina.output.report import figures

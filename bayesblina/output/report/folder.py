@@ -13,14 +13,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from xarray import Dataset
 
-from bayesblina.core.csv_files import to_csv
 from bayesblina.core.escaping import markdown
 from bayesblina.core.escaping import plain as one_line
 from bayesblina.core.files import write_text
 from bayesblina.core.masking import MASK, MINIMUM_COUNT
 from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.masking.tables import TIME_DIGITS, digits
-from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES, LONG
+from bayesblina.core.tables.numbers import BASELINE, EVENT_TIMES, LONG
+from bayesblina.core.tables.table import to_csv
 from bayesblina.estimands.curves import survival
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.inference.baseline_gate import WORDS
@@ -65,7 +65,7 @@ from bayesblina.output.result_files import (
     write_figure,
 )
 from bayesblina.patients.account import COLUMNS, to_markdown
-from bayesblina.studies.what_if.store import NAME as SCENARIOS
+from bayesblina.studies.what_if.engine import NAME as SCENARIOS
 
 # What holds single patients, or counts that are not shown, and stays with the analyst.
 STAYS = (FIT, UNMASKED, SCENARIOS)

@@ -17,14 +17,20 @@ from bayesblina.checks.replicates import replicated_events
 from bayesblina.core.escaping import printable
 from bayesblina.core.masking import MASK, MINIMUM_COUNT
 from bayesblina.core.masking.minimum import require_minimum
-from bayesblina.core.tables.marks import CONVERGED
-from bayesblina.core.tables.numbers import probability
+from bayesblina.core.tables.numbers import CONVERGED, probability
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.hazards.mathematics import mathematics
 from bayesblina.output.report import estimates, figures
 from bayesblina.output.report.estimates import colours_of, observed_of
 from bayesblina.output.report.figures import COLOURS, shorten
-from bayesblina.output.report.hiding import FEW, Shown, about_others, joined_events, without_few
+from bayesblina.output.report.hiding import (
+    FEW,
+    Shown,
+    about_others,
+    joined_events,
+    joined_names,
+    without_few,
+)
 from bayesblina.output.report.methods import REFERENCES, checklist, numbered, paragraphs
 from bayesblina.output.report.results import Results
 from bayesblina.output.report.wording import (

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.csv_files import read_csv, to_csv
-from bayesblina.core.errors import StorageError
+from bayesblina.core.errors import StorageError, require_kind
 from bayesblina.core.files import read_whole, trouble_of, write_bytes
+from bayesblina.core.tables.table import read_csv, to_csv
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.storage import load
 from bayesblina.output.report.wording import Row, records
@@ -27,7 +26,7 @@ from bayesblina.patients.account import KINDS
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.readers.sources import sha256_of
 from bayesblina.person_time.onsets import AdverseEvents
-from bayesblina.studies.what_if import Sensitivity, load_sensitivity, store
+from bayesblina.studies.what_if import Sensitivity, engine, load_sensitivity
 from bayesblina.studies.what_if.layout import BASE_LABEL
 from bayesblina.studies.what_if.running import hash_of_cohort
 
@@ -241,7 +240,7 @@ def with_scenarios(
     """
     scenarios, why = _scenarios(Path(folder), results)
     if needed and scenarios is None:
-        raise StorageError(f"'{folder}': {why or f'there is no {store.NAME}'}.")
+        raise StorageError(f"'{folder}': {why or f'there is no {engine.NAME}'}.")
     notes = {**results.record["notes"], **({SENSITIVITY: why} if why else {})}
     return replace(results, sensitivity=scenarios, record={**results.record, "notes": notes})
 
@@ -289,9 +288,9 @@ def _trouble_in(record: Mapping[str, Any]) -> str:
 
 def _scenarios(folder: Path, results: Results) -> tuple[Sensitivity | None, str]:
     """Read scenarios, if they are of the same patients and their base case is this analysis."""
-    if not (folder / store.NAME).is_file():
+    if not (folder / engine.NAME).is_file():
         return None, ""
-    header, _, _ = store.Store(folder=folder).read()
+    header, _, _ = engine.Store(folder=folder).read()
     if header.get("what") != "scenarios":
         return None, "these are no scenarios of an analysis"
     if header.get("data") != results.record["cohort_sha256"]:

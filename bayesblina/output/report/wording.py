@@ -10,16 +10,17 @@ from typing import Any
 import pandas as pd
 
 from bayesblina.checks.weaknesses import unreliable, weaknesses
-from bayesblina.core.tables.marks import (
+from bayesblina.core.tables.numbers import (
     BASELINE,
     CONVERGED,
     EVENT_TIMES,
     FAILED,
     LONG,
+    MISSING,
     beside,
     failed,
+    probability,
 )
-from bayesblina.core.tables.numbers import MISSING, probability
 from bayesblina.hazards.parts import PowerPrior
 from bayesblina.inference.baseline_gate import WORDS, worst
 from bayesblina.inference.fitting import Fit

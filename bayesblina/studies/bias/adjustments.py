@@ -11,9 +11,8 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit, ndtri
 
-from bayesblina.core.arguments import require_kind, require_numbers, require_seed
-from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import SpecError
+from bayesblina.core.arrays import Floats, require_numbers
+from bayesblina.core.errors import SpecError, require_kind, require_seed
 from bayesblina.estimands.ratios import GIVEN, OWN, Direction, hazard_ratio, require_direction
 from bayesblina.inference.fitting import Fit
 

@@ -8,10 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from bayesblina.core.arguments import require_seed
 from bayesblina.core.arrays import Bools, Floats
-from bayesblina.core.errors import SpecError
-from bayesblina.core.log_linear_hazard import LogLinearHazard
+from bayesblina.core.errors import SpecError, require_seed
+from bayesblina.core.piecewise import LogLinearHazard
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.declarations import Endpoint, Phases
 from bayesblina.patients.readers import read_cohort

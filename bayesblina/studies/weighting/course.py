@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.errors import DataError, Problem, SpecError, nearest
+from bayesblina.core.errors import DataError, Problem, SpecError, nearest, require_kind
 from bayesblina.core.intervals import TIE_TOLERANCE, snap, split, validate_cuts
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.readers.history import checked_history

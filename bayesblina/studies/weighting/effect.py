@@ -18,7 +18,7 @@ from scipy import sparse
 
 from bayesblina.core import tables
 from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.core.errors import EstimandError, SpecError, require_kind, require_seed
 from bayesblina.core.product_limit import weigh_at_risk
 from bayesblina.estimands.regimes import Never
 from bayesblina.studies.weighting.weights import Basis, Weighted

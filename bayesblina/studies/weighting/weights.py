@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from bayesblina.core import tables
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.errors import SpecError, require_kind
+from bayesblina.core.errors import SpecError
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.person_time.question import ENTRY, Question

@@ -15,7 +15,7 @@ import pandas as pd
 from bayesblina.core import tables
 from bayesblina.core.errors import SpecError, nearest, require_kind
 from bayesblina.core.escaping import html
-from bayesblina.core.tables.marks import beside
+from bayesblina.core.tables.numbers import beside
 from bayesblina.estimands.ratios import (
     GIVEN,
     OWN,

@@ -18,14 +18,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from bayesblina.core.arguments import require_kind, require_seed
-from bayesblina.core.errors import SpecError, nearest
+from bayesblina.core.errors import SpecError, nearest, require_kind, require_seed
 from bayesblina.core.files import write_bytes
-from bayesblina.estimands.direction import Direction, require_direction
-from bayesblina.estimands.ratios import hazard_ratio
+from bayesblina.estimands.ratios import Direction, hazard_ratio, require_direction
 from bayesblina.estimands.summaries import summary
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.priors import HazardRatioPrior
+from bayesblina.inference.convergence import SamplerSettings, sampler_settings
 from bayesblina.inference.fitting import LIBRARIES, Fit, fit_person_time
 from bayesblina.patients.cohort import Cohort
 from bayesblina.studies.planning.characteristics import (

@@ -189,4 +189,4 @@ def _phase_cuts(cohort: Cohort | CohortScan, question: Question) -> Floats:
             "entering it. Take a model with a constant effect, or give phase_cuts."
         )
     cuts = default_cuts(times, endpoints=len(episodes))
-    return cuts if cuts.size else np.quantile(times, [0.5], method="inverted_cdf")
+    return cuts if cuts.size else np.asarray(np.quantile(times, [0.5], method="inverted_cdf"))

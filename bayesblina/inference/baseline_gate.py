@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
@@ -118,8 +118,9 @@ class BaselineGate:
     @property
     def reason(self) -> str:
         """Why nothing was compared; empty if something was."""
-        reasons = self.table["reason"] if self.state == "not compared" else ()
-        return "; ".join(dict.fromkeys(filter(None, reasons)))
+        if self.state != "not compared":
+            return ""
+        return "; ".join(dict.fromkeys(filter(None, self.table["reason"])))
 
     def _worded(self, state: State) -> list[str]:
         rows = self.table[self.table["state"] == state].to_dict("records")
@@ -147,15 +148,17 @@ def worst(states: pd.Series) -> State:
     ``"failed"`` before ``"told"`` before ``"not compared"`` before ``"passed"``; ``"not compared"``
     of none.
     """
-    return min(states, key=STATES.index, default="not compared")
+    return next((state for state in STATES if (states == state).any()), "not compared")
 
 
 def not_compared(reason: str, endpoints: tuple[str, ...] = ()) -> BaselineGate:
     """Say that nothing was compared."""
     return BaselineGate(
         table=_table(
-            {"endpoint": name, "effect": "", "state": "not compared", "reason": reason}
-            for name in endpoints or ("",)
+            [
+                {"endpoint": name, "effect": "", "state": "not compared", "reason": reason}
+                for name in endpoints or ("",)
+            ]
         ),
         against="",
     )
@@ -288,7 +291,7 @@ def _known(values: Floats | None) -> Floats | float:
     return 0.0 if values is None else np.nan_to_num(values)
 
 
-def _table(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
+def _table(rows: list[dict[Any, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(
         dict.fromkeys(COLUMNS[2:10], np.float64)
     )
@@ -319,8 +322,4 @@ def _moments(
     if effective is not None:
         return mean, sd, sd / np.sqrt(effective)
     constant = ~(np.isfinite(sd) & (sd > 0))
-    if constant.any():
-        # The diagnostics would divide 0 by 0.
-        noise = np.random.default_rng(0).normal(size=(*draws.shape[:2], 1))
-        draws = np.where(constant, noise, draws)
     return mean, sd, np.where(constant, 0.0, mcse_mean(draws))

@@ -115,9 +115,9 @@ def _risk(time: Floats, start: Floats, event: Bools) -> _CohortsAtRisk:
     cohorts, patients = time.shape
     inside = start < time
     order = np.argsort(time, axis=1)
-    time, event, ended_inside = (
-        np.take_along_axis(values, order, axis=1) for values in (time, event, inside)
-    )
+    time = np.take_along_axis(time, order, axis=1)
+    event = np.take_along_axis(event, order, axis=1)
+    ended_inside = np.take_along_axis(inside, order, axis=1)
     # Two sorted runs, which a stable sort merges; times come before equal starts.
     starts = np.sort(np.where(inside, start, np.inf), axis=1)
     merged = np.argsort(np.concatenate([time, starts], axis=1), axis=1, kind="stable")

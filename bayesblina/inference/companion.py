@@ -409,19 +409,19 @@ def _problem(
             else:
                 priors.append((0.0, 1.0, part.relative, len(spreads)))
                 spreads.append(Spread(high=LARGEST_SD * sd, precision=sd**-2))
-    means, precisions, scales, axes = zip(*priors, strict=True)
+    scales = [scale for _, _, scale, _ in priors]
     sizes = [*(scale.size for scale in scales), len(offsets)]
     origin = np.zeros(sum(sizes))
     if levels is not None:
         origin[origin.size - len(offsets) :] = levels[1:] - levels[0]
     problem = Posterior(
         likelihood=likelihood,
-        mean=np.repeat([*means, 0.0], sizes),
-        precision=np.repeat([*precisions, 1.0], sizes),
+        mean=np.repeat([*(mean for mean, _, _, _ in priors), 0.0], sizes),
+        precision=np.repeat([*(precision for _, precision, _, _ in priors), 1.0], sizes),
         origin=origin,
         base=block_diag(np.diag(np.concatenate(scales)), offsets),
         spreads=tuple(spreads),
-        axis=np.repeat([*axes, -1], sizes),
+        axis=np.repeat([*(axis for _, _, _, axis in priors), -1], sizes),
     )
     kind = definition.endpoints
     if isinstance(kind, Correlated) and len(members) > 1 and "phases" not in flat:

@@ -148,7 +148,8 @@ def assess_convergence(draws: xr.DataTree) -> Convergence:
             "ess_tail": ess_tail(together),
         }
     )
-    energy = draws["sample_stats"]["energy"].values
+    stats = draws["sample_stats"].to_dataset()
+    energy = stats["energy"].values
     bfmi = np.square(np.diff(energy, axis=1)).mean(1) / np.var(energy, axis=1)
     return Convergence(
         table=table,
@@ -156,7 +157,7 @@ def assess_convergence(draws: xr.DataTree) -> Convergence:
             ("largest R-hat", table["r_hat"].max(skipna=False), "<", R_HAT),
             ("smallest bulk ESS", table["ess_bulk"].min(skipna=False), ">", ESS),
             ("smallest tail ESS", table["ess_tail"].min(skipna=False), ">", ESS),
-            ("divergences", float(draws["sample_stats"]["diverging"].sum()), "", 0.0),
+            ("divergences", float(stats["diverging"].sum()), "", 0.0),
             ("smallest BFMI", float(np.min(bfmi)), ">", BFMI),
         ),
     )

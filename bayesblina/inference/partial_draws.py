@@ -149,7 +149,7 @@ class Laplace:
     @property
     def parameters(self) -> Floats:
         """The parameters at the mode."""
-        return self.target.parameters(self.mode[None])[0]
+        return np.asarray(self.target.parameters(self.mode[None])[0])
 
     @property
     def inverse(self) -> Floats:

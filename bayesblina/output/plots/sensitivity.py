@@ -188,9 +188,11 @@ def _bars(left: Axes, right: Axes, table: pd.DataFrame, *, pairs: bool, named: b
     if not named:
         # Only below each other does each panel need the names.
         right.set_yticks([])
-    left.set_xlabel("difference of log hazard ratios" if pairs else "mean log hazard ratio")
-    right.set_xlabel("difference of P(HR < 1)" if pairs else "P(HR < 1)")
-    for axis in (left, right):
+    for axis, single, double in (
+        (left, "mean log hazard ratio", "difference of log hazard ratios"),
+        (right, "P(HR < 1)", "difference of P(HR < 1)"),
+    ):
+        axis.set_xlabel(double if pairs else single)
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.xaxis.set_major_formatter("{x:.5g}")
     if not pairs:

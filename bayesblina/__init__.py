@@ -4,7 +4,6 @@ Every public name is loaded when it is first used, so that importing the package
 """
 
 import sys
-from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -19,7 +18,7 @@ shelter_pytensor()
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
-class _PublicModules(Loader):
+class _PublicModules:
     """Let ``import bayesblina.safety`` give what ``bayesblina.safety`` is: a module of a room."""
 
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
@@ -27,6 +26,7 @@ class _PublicModules(Loader):
         package, _, public = name.rpartition(".")
         known = package == __name__ and public in __all__
         is_module = known and isinstance(__getattr__(public), ModuleType)
+        # Not of importlib.abc, which is slow to load.
         return ModuleSpec(name, self) if is_module else None
 
     def create_module(self, spec: ModuleSpec) -> None:

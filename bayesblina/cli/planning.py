@@ -222,12 +222,13 @@ def design(
             operating_characteristics,
             sample_size,
         )
+        from bayesblina.studies.planning.designs import StudyDesign
         from bayesblina.studies.study_file import read_design
         from bayesblina.studies.what_if import design_grid
 
         with manner.stage("read"):
             read = read_design(path)
-            planned, asked = read.study_design(), read.analysis
+            planned, asked = StudyDesign(**dict(read.design)), read.analysis
         require_folder(out)
         same: dict[str, Any] = {
             "seed": asked.seed if seed is None else seed,

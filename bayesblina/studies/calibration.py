@@ -70,8 +70,7 @@ QUESTION = Question(exposed="maintenance", eligible_from="consolidation", transp
 class Calibration:
     """Outcome of simulation-based calibration.
 
-    `ranks`: over (replication, parameter): how many of the `kept` draws lie below the true value.
-    `kept`: number of draws among which it is ranked.
+    `ranks`: over (replication, parameter): how many of `KEPT` draws lie below the true value.
     `table`: one row per parameter: ``parameter``, ``p_value`` of the test that the ranks are
     uniform (simultaneous over the whole distribution function), and ``coverage_50``,
     ``coverage_80`` and ``coverage_95``, the share of central intervals that hold the truth.
@@ -79,7 +78,6 @@ class Calibration:
     """
 
     ranks: xr.DataArray
-    kept: int
     table: pd.DataFrame
     divergent: int
 
@@ -170,7 +168,6 @@ def calibrate(
     matrix = np.array(ranks)
     return Calibration(
         ranks=xr.DataArray(matrix, dims=("replication", "parameter"), coords={"parameter": labels}),
-        kept=KEPT,
         table=_tests(matrix, labels, seed=seed),
         divergent=divergent,
     )

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from bayesblina.core.endpoint_order import problems_of_includes
-from bayesblina.core.errors import SpecError, listed, unknown_endpoint, unknown_phase
-from bayesblina.core.files import read_toml
+from bayesblina.core.errors import DataError, SpecError, listed, unknown_endpoint, unknown_phase
+from bayesblina.core.toml_files import read_toml
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
 from bayesblina.hazards.priors import explain
 from bayesblina.studies.axes import NONE, QUESTION_AXES
-from bayesblina.studies.study_sections import DesignFile, StudyFile
-from bayesblina.studies.table_sections import Section, named_covariates
+from bayesblina.studies.study_sections import Covariates, DesignFile, Section, StudyFile
 
 if TYPE_CHECKING:
     from bayesblina.patients.cohort import Cohort
+    from bayesblina.patients.readers.columns import CovariateKind
     from bayesblina.patients.scan import CohortScan
     from bayesblina.person_time.onsets import AdverseEvents
     from bayesblina.person_time.question import Question
@@ -48,14 +48,37 @@ class Study:
     def patients(self, table: str | PathLike[str] | None = None) -> Cohort | CohortScan:
         """Read the patients, or scan them where the study says ``engine = "duckdb"``."""
         from bayesblina.patients.declarations import Endpoint, Phase, Phases
-        from bayesblina.patients.readers import Repairs, read_cohort
+        from bayesblina.patients.readers import AdamEndpoint, Repairs, read_adam, read_cohort
 
-        if self.content.adam is not None:
-            return self.content.adam.cohort(self.path.parent, table)
-        data = self.content.data
+        data, adam, folder = self.content.data, self.content.adam, self.path.parent
+        if adam is not None:
+            return read_adam(
+                folder / adam.adsl if table is None else table,
+                folder / adam.adtte,
+                None if adam.adex is None else folder / adam.adex,
+                endpoints={
+                    name: AdamEndpoint(**endpoint.model_dump())
+                    for name, endpoint in adam.endpoints.items()
+                },
+                unit=adam.unit,
+                origin=adam.origin,
+                phases=adam.phases,
+                cycle=adam.cycle,
+                covariates=_named_covariates(adam.covariates),
+                population=adam.population,
+                filters=adam.filters,
+                transplant=adam.transplant,
+                value=adam.value,
+                value_unit=adam.value_unit,
+                same_day=adam.same_day,
+                date_format=adam.date_format,
+                zero_doses=adam.zero_doses,
+                repairs=None if adam.repairs is None else Repairs(**adam.repairs.model_dump()),
+                synthetic=adam.synthetic,
+            )
         assert data is not None  # which the file's own check requires
-        covariates = named_covariates(data.covariates)
-        path = self.path.parent / data.file if table is None else table
+        covariates = _named_covariates(data.covariates)
+        path = folder / data.file if table is None else table
         endpoints = {
             name: Endpoint(**columns.model_dump())
             for name, columns in self.content.endpoints.items()
@@ -99,22 +122,51 @@ class Study:
 
     def require_adverse_events(self) -> None:
         """Check that the table of adverse events is there, with its columns, if one is named."""
-        if self.content.adverse_events is not None:
-            self.content.adverse_events.require(self.path.parent)
+        from bayesblina.patients.readers.sources import load_table, missing_columns
+
+        section = self.content.adverse_events
+        if section is None:
+            return
+        own = [section.patient, section.term, section.start, *section.flags, section.grade]
+        if section.origins is None:
+            tables = {section.file: [*own, section.origin]}
+        else:
+            tables = {section.file: own, section.origins: [section.patient, section.origin]}
+        for name, columns in tables.items():
+            frame, source = load_table(self.path.parent / name)
+            problems = missing_columns(frame, [column for column in columns if column is not None])
+            if problems:
+                raise DataError(problems, source=source)
 
     def adverse_events(self, cohort: Cohort | CohortScan) -> AdverseEvents | None:
         """Read the adverse events, by phase.
 
-        None if the study names no table of them.
+        None if the study names no table of them. What happens at the end of a phase and at a
+        transplant is said in ``[question]``.
         """
-        section, asked = self.content.adverse_events, self.content.question
+        from bayesblina.person_time.onsets import adverse_events
+
+        section, folder = self.content.adverse_events, self.path.parent
         if section is None:
             return None
-        return section.events(
-            self.path.parent,
+        return adverse_events(
+            folder / section.file,
             in_memory(cohort),
-            phase_end=asked.phase_end,
-            transplant=asked.transplant,
+            patient=section.patient,
+            term=section.term,
+            start=section.start,
+            counted=section.counted,
+            origin=section.origin,
+            origins=None if section.origins is None else folder / section.origins,
+            date_format=section.date_format,
+            partial_dates=section.partial_dates,
+            grade=section.grade,
+            minimum_grade=section.minimum_grade,
+            flags=section.flags,
+            leave_out=section.leave_out,
+            endpoint=section.endpoint,
+            phase_end=self.content.question.phase_end,
+            transplant=self.content.question.transplant,
         )
 
     def weighted(self, cohort: Cohort | CohortScan) -> dict[str, Weighted]:
@@ -207,6 +259,11 @@ class Study:
             ],
             invalid=section.invalid,
         )
+
+
+def _named_covariates(covariates: Covariates) -> list[str] | dict[str, CovariateKind]:
+    """Take covariates as readers do: all with their kinds, or a list of columns."""
+    return {name: kind for name, kind in covariates.items() if kind} or list(covariates)
 
 
 def in_memory(cohort: Cohort | CohortScan) -> Cohort:

@@ -100,11 +100,10 @@ def informative_dropout(
             raise SpecError(f"{name} must be greater than 0 and finite, got {value!r}.")
     if imputations < 2:
         raise SpecError(f"imputations must be at least 2, got {imputations!r}.")
-    out = np.ones(cohort.size, dtype=bool)
-    if dropped is not None:
-        out = np.asarray(in_cohort_order(dropped, cohort, name="dropped"))
-        if out.shape != (cohort.size,) or out.dtype != bool:
-            raise SpecError(f"dropped must be {cohort.size} truth values, one for each patient.")
+    given = np.ones(cohort.size, dtype=bool) if dropped is None else dropped
+    out = np.asarray(in_cohort_order(given, cohort, name="dropped"))
+    if out.shape != (cohort.size,) or out.dtype != bool:
+        raise SpecError(f"dropped must be {cohort.size} truth values, one for each patient.")
     death = _death_of(fit, death)
     settings = settings or SamplerSettings(draws=250, tune=500, chains=2)
     weights = weights_of(fit, cohort)

@@ -91,8 +91,10 @@ class StudyDesign:
         for name in ("hazard_ratio", "follow_up", "accrual", "dropout"):
             zero, value = name in ("accrual", "dropout"), float(getattr(self, name))
             if not 0 <= value < math.inf or (value == 0 and not zero):
-                least = "at least" if zero else "greater than"
-                raise SpecError(f"{name} must be {least} 0 and finite, got {value!r}.")
+                raise SpecError(
+                    f"{name} must be {'at least' if zero else 'greater than'} 0 and finite, got "
+                    f"{value!r}."
+                )
             object.__setattr__(self, name, value)
 
 

@@ -128,6 +128,8 @@ def make_course(
     """Cut follow-up where weights or covariates change."""
     require_kind(cohort, Cohort, "cohort")
     require_kind(question, Question, "question")
+    if grace is not None and not 0 < grace < np.inf:
+        raise SpecError(f"grace must be greater than 0 and finite, got {grace!r}.")
     chosen = _require(cohort, question, endpoint, confounders, adjust, arms=grace is not None)
     episodes = find_episodes(cohort, replace(question, endpoints=(endpoint,)))[endpoint]
     begin, end = np.full((2, cohort.size), np.nan)

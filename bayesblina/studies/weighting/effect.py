@@ -138,16 +138,17 @@ class _ArmCounts:
     """Which rows are at risk at which event times: sums over rows are products with these."""
 
     times: Floats
-    # By arm: entries less exits by event time, and events by event time, times rows.
-    moves: list[sparse.csr_array]
-    events: list[sparse.csr_array]
+    # Entries less exits, and events, by arm and event time, times rows; exits may come after all.
+    moves: sparse.csr_array
+    events: sparse.csr_array
 
     def arms(self, weights: Floats) -> Arms:
         """Sum weights, shape (row, draw)."""
-        at_risk = np.stack([np.cumsum(moves @ weights, axis=0)[:-1] for moves in self.moves])
+        size = self.times.size
+        at_risk = np.cumsum((self.moves @ weights).reshape(2, size + 1, -1), axis=1)[:, :-1]
         # What is left of nobody after sums that cancel.
         at_risk[at_risk < 1e-9 * at_risk.max(axis=1, keepdims=True)] = 0.0
-        events = np.stack([counted @ weights for counted in self.events])
+        events = (self.events @ weights).reshape(2, size, -1)
         return Arms(times=self.times, events=events, at_risk=at_risk)
 
 
@@ -160,27 +161,22 @@ def _counted(basis: Basis) -> Basis:
 
 def _arm_counts(basis: Basis) -> _ArmCounts:
     """Place rows among the event times of both arms."""
-    event = basis.course.event[basis.rows]
+    event, arm = basis.course.event[basis.rows], basis.exposed.astype(np.int64)
     times = np.unique(basis.end[event])
-    opens = np.searchsorted(times, basis.begin, side="right")
-    closes = np.searchsorted(times, basis.end, side="right")
-    moves, events = [], []
-    for arm in (False, True):
-        mine = np.flatnonzero(basis.exposed == arm)
-        had = mine[event[mine]]
-        entries, exits = np.ones(mine.size), np.full(mine.size, -1.0)
-        cells = (np.concatenate([opens[mine], closes[mine]]), np.concatenate([mine, mine]))
-        moves.append(
-            sparse.csr_array(
-                (np.concatenate([entries, exits]), cells), shape=(times.size + 1, event.size)
-            )
-        )
-        events.append(
-            sparse.csr_array(
-                (np.ones(had.size), (closes[had] - 1, had)), shape=(times.size, event.size)
-            )
-        )
-    return _ArmCounts(times=times, moves=moves, events=events)
+    opens, closes = (np.searchsorted(times, edge, "right") for edge in (basis.begin, basis.end))
+    moved = np.concatenate([opens, closes]) + np.tile(arm * (times.size + 1), 2)
+    had = np.flatnonzero(event)
+    happened = closes[had] - 1 + arm[had] * times.size
+    return _ArmCounts(
+        times=times,
+        moves=sparse.csr_array(
+            (np.repeat([1.0, -1.0], arm.size), (moved, np.tile(np.arange(arm.size), 2))),
+            shape=(2 * (times.size + 1), arm.size),
+        ),
+        events=sparse.csr_array(
+            (np.ones(had.size), (happened, had)), shape=(2 * times.size, arm.size)
+        ),
+    )
 
 
 def _in_blocks(basis: Basis, weights: Floats) -> Iterator[Floats]:
@@ -312,8 +308,8 @@ def weighted_effect(
     at, end = _asked(basis, times, horizon) if trial else (np.empty(0), 0.0)
     basis = _counted(basis)
     counts = _arm_counts(basis)
-    for arm in (0, 1):
-        if not counts.events[arm].nnz:
+    for arm in (False, True):
+        if not basis.course.event[basis.rows[basis.exposed == arm]].any():
             raise EstimandError(
                 f"Nobody has the event {'after' if arm else 'without'} starting: there is no "
                 "hazard ratio, and nothing to tell the curves apart by."

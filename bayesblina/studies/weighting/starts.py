@@ -45,10 +45,11 @@ def fit_starts(course: StartingCourse, columns: Bools, patients: Floats) -> Star
     eligible.
     """
     cells = course.cells
+    dummies = np.eye(course.intervals)[cells.interval]
     # Intervals that nobody at risk reaches have no rate.
-    reached, interval = np.unique(cells.interval, return_inverse=True)
-    count, size = reached.size, reached.size + int(columns.sum())
-    design = np.concatenate([np.eye(count)[interval], cells.values[:, columns]], axis=1)
+    dummies = dummies[:, dummies.any(axis=0)]
+    design = np.concatenate([dummies, cells.values[:, columns]], axis=1)
+    count, size = dummies.shape[1], design.shape[1]
     weight = patients[cells.patient]
     time = weight * cells.time[:, None]
     starts = weight * cells.start[:, None]

@@ -311,8 +311,6 @@ def clone_censor_weight(
     >>> trial.question.exposed
     'maintenance within 6'
     """
-    if not 0 < grace < np.inf:
-        raise SpecError(f"grace must be greater than 0 and finite, got {grace!r}.")
     course = make_course(
         cohort,
         question,
@@ -321,7 +319,7 @@ def clone_censor_weight(
         history=history,
         adjust=adjust,
         cuts=cuts,
-        grace=float(grace),
+        grace=grace,
     )
     who, begun = course.patient, course.after
     # Never: as long as nothing has been started.

@@ -127,8 +127,7 @@ def _on_this_machine(function: Function, tasks: Sequence[Any], count: int) -> It
                 if not running:
                     return
                 ended, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    yield future.result()
+                yield from (future.result() for future in ended)
         except BrokenProcessPool:
             raise BayesblinaError(
                 "A worker process ended abruptly (out of memory, or killed). Finished scenarios "
@@ -136,8 +135,7 @@ def _on_this_machine(function: Function, tasks: Sequence[Any], count: int) -> It
                 "under if __name__ == '__main__', for its workers start by reading the script."
             ) from None
         finally:
-            for future in running:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)
 
 
 # In a worker process: what it runs, with all that the tasks share.

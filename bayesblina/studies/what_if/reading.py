@@ -305,29 +305,29 @@ class Sensitivity:
         """Departure of combinations of two axes from the sum of both, against the base case."""
         rest = [name for name in self.axes if name not in (axis, other)]
         inside = rows[(rows[rest] == BASE).all(axis=1)] if rest else rows
-        tables = []
-        for column in ("mean_log", "probability_below_1"):
-            table = inside.pivot_table(index=axis, columns=other, values=column, sort=False)
-            if BASE not in table.index or BASE not in table.columns:
-                return None
-            tables.append(table.to_numpy(float))
-        rows_of, columns_of = list(table.index), list(table.columns)
-        base = rows_of.index(BASE), columns_of.index(BASE)
+        ratios, certain = (
+            inside.pivot_table(index=axis, columns=other, values=column, sort=False)
+            for column in ("mean_log", "probability_below_1")
+        )
+        if BASE not in ratios.index or BASE not in ratios.columns:
+            return None
+        base = list(ratios.index).index(BASE), list(ratios.columns).index(BASE)
+        grids = [table.to_numpy(float) for table in (ratios, certain)]
         # What a combination has beyond both settings' own effects; 0 along the base case.
-        beyond = [each - each[base[0]] - each[:, [base[1]]] + each[base] for each in tables]
+        beyond = [grid - grid[base[0]] - grid[:, [base[1]]] + grid[base] for grid in grids]
         beyond[0][base[0]] = beyond[0][:, base[1]] = np.nan
         if not np.isfinite(beyond[0]).any():
             return None
-        first, second = np.unravel_index(np.nanargmax(np.abs(beyond[0])), beyond[0].shape)
+        first, second = map(int, np.unravel_index(np.nanargmax(np.abs(beyond[0])), beyond[0].shape))
         return {
             "axis": f"{axis} x {other}",
             "low": BASE_LABEL,
-            "high": f"{axis} = {rows_of[first]}, {other} = {columns_of[second]}",
-            "log_ratio_low": tables[0][base],
-            "log_ratio_high": tables[0][first, second],
+            "high": f"{axis} = {ratios.index[first]}, {other} = {ratios.columns[second]}",
+            "log_ratio_low": grids[0][base],
+            "log_ratio_high": grids[0][first, second],
             "log_ratio_range": beyond[0][first, second],
-            "probability_low": tables[1][base],
-            "probability_high": tables[1][first, second],
+            "probability_low": grids[1][base],
+            "probability_high": grids[1][first, second],
             "probability_range": beyond[1][first, second],
             "scenarios": int(np.isfinite(beyond[0]).sum()),
         }

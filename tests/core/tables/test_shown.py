@@ -150,7 +150,6 @@ def test_other_results_show_themselves() -> None:
 
     calibration = Calibration(
         ranks=xr.DataArray(np.zeros((7, 1)), dims=("replication", "parameter")),
-        kept=99,
         table=pd.DataFrame({"parameter": ["level<os>"], "p_value": [0.0005]}),
         divergent=2,
     )

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from bayesblina.core.endpoint_order import problems_of_includes
 from bayesblina.core.errors import DataError, SpecError, listed, unknown_endpoint, unknown_phase
-from bayesblina.core.toml_files import read_toml
+from bayesblina.core.files import read_toml
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
 from bayesblina.hazards.priors import explain
 from bayesblina.studies.axes import NONE, QUESTION_AXES

@@ -6,9 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from bayesblina.core.arguments import LARGEST_SEED
-from bayesblina.core.errors import nearest
-from bayesblina.core.toml_files import no_boolean
+from bayesblina.core.errors import LARGEST_SEED, nearest, no_boolean
 from bayesblina.hazards.parts import Mixture, Part
 from bayesblina.hazards.priors import FractionPrior, HazardRatioPrior, OddsRatioPrior, SpreadPrior
 from bayesblina.studies.axes import AXES

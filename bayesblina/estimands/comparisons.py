@@ -11,6 +11,7 @@ from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.averages import (
     Averages,
+    changes_of,
     collect,
     described,
     in_blocks,
@@ -18,7 +19,7 @@ from bayesblina.estimands.averages import (
 )
 from bayesblina.estimands.curves import survival
 from bayesblina.estimands.populations import Population
-from bayesblina.estimands.regimes import Never, Regime, effects_begin
+from bayesblina.estimands.regimes import Never, Regime
 from bayesblina.inference.fitting import Fit
 
 NEVER = Never()
@@ -256,13 +257,9 @@ def average_hazard_ratio(
         start = averages.window.start
         end = averages.window.last if horizon is None else float(horizon)
         require_horizon(end, averages.window)
-        since = part.person_time.table["since"].values
         inner = list(part.person_time.cuts)
         for one in both:
-            inner += [time for _, time in effects_begin(one, part.question)]
-            # Pieces of a phase count from its start, whatever the lag.
-            starts = [time for _, time in one.changes(part.question.exposed)]
-            inner += [time + later for time in starts for later in since]
+            inner += [time for time, _ in changes_of(part, one)]
         knots = np.unique([start, *(point for point in inner if start < point < end), end])
         nodes, weights = np.polynomial.legendre.leggauss(NODES)
         width = np.diff(knots)[:, None]

@@ -10,6 +10,8 @@ from types import MappingProxyType
 import numpy as np
 
 from bayesblina.core.arrays import Floats
+from bayesblina.core.courses import CourseLayout, Stays, course_marks
+from bayesblina.core.episodes import OFF_TREATMENT
 from bayesblina.core.errors import EstimandError, nearest
 from bayesblina.core.intervals import TIE_TOLERANCE, snap_to
 from bayesblina.person_time.follow_up import Episodes
@@ -57,9 +59,7 @@ class From:
     start: float
 
     def __post_init__(self) -> None:
-        given: object = self.start
-        number = isinstance(given, int | float | np.integer | np.floating)
-        if isinstance(given, bool) or not number or not 0 <= self.start < np.inf:
+        if not _is_number(self.start) or not 0 <= self.start < np.inf:
             raise EstimandError(f"From({self.start!r}): expected a time from 0 on.")
 
     @property
@@ -122,14 +122,187 @@ class WithPhases:
         return tuple(self.starts.items())
 
 
-Regime = Never | From | WithPhases
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The exposed phase is given from one time to another in those event-free; then it is left.
+
+    Parameters
+    ----------
+    start, end
+        Times at which it starts and ends, in the cohort's unit.
+    dose
+        What is given of it, evenly over this time; needed where the question counts doses.
+
+    Raises
+    ------
+    EstimandError
+        If the times are impossible, or the end is not after the start.
+
+    Examples
+    --------
+    >>> Between(6.0, 12.0).label
+    'from 6 to 12'
+    """
+
+    start: float
+    end: float
+    dose: float | None = None
+
+    def __post_init__(self) -> None:
+        _require_times(self, "start", "end")
+        _require_dose(self)
+        if self.end <= self.start:
+            raise EstimandError(f"{self!r}: expected an end after the start.")
+
+    @property
+    def label(self) -> str:
+        """Name used in results."""
+        given = "" if self.dose is None else f" (dose {self.dose:g})"
+        return f"from {self.start:g} to {self.end:g}{given}"
+
+    def changes(self, exposed: str) -> tuple[tuple[str, float], ...]:
+        """Phases entered and when."""
+        return ((exposed, self.start), (OFF_TREATMENT, self.end))
 
 
-def effects_begin(regime: Regime, question: Question) -> list[tuple[str, float]]:
-    """Phases that a regime enters, and when their effects begin: the exposed one's after a lag."""
+@dataclass(frozen=True, slots=True)
+class Cycles:
+    """The exposed phase is given in cycles, time in it and time off it in turn.
+
+    Parameters
+    ----------
+    start
+        Time at which the first cycle starts, in the cohort's unit.
+    on, off
+        How long each cycle is given, and how long it pauses after that.
+    times
+        Number of cycles.
+    dose
+        What is given in each cycle, evenly over it; needed where the question counts doses.
+
+    Raises
+    ------
+    EstimandError
+        If a time is impossible, or `times` is no whole number from 1 on.
+
+    Examples
+    --------
+    >>> Cycles(start=6.0, on=1.0, off=2.0, times=3).label
+    'from 6, 3 times 1 on and 2 off'
+    """
+
+    start: float
+    on: float
+    off: float
+    times: int
+    dose: float | None = None
+
+    def __post_init__(self) -> None:
+        _require_times(self, "start", "on", "off")
+        _require_dose(self)
+        if not _is_number(self.times) or self.times != round(self.times) or self.times < 1:
+            raise EstimandError(f"{self!r}: expected a whole number of cycles from 1 on.")
+        if self.on == 0:
+            raise EstimandError(f"{self!r}: expected each cycle to last.")
+
+    @property
+    def label(self) -> str:
+        """Name used in results."""
+        given = "" if self.dose is None else f" (dose {self.dose:g} each)"
+        return f"from {self.start:g}, {self.times} times {self.on:g} on and {self.off:g} off{given}"
+
+    def changes(self, exposed: str) -> tuple[tuple[str, float], ...]:
+        """Phases entered and when."""
+        begins = [self.start + cycle * (self.on + self.off) for cycle in range(self.times)]
+        entries: list[tuple[str, float]] = []
+        for begin in begins:
+            entries += [(exposed, begin), (OFF_TREATMENT, begin + self.on)]
+        return tuple(entries)
+
+
+def _require_times(regime: Between | Cycles, *names: str) -> None:
+    """Refuse what are no times from 0 on."""
+    for name in names:
+        if not _is_number(getattr(regime, name)) or not 0 <= getattr(regime, name) < np.inf:
+            raise EstimandError(f"{regime!r}: expected {name} to be a time from 0 on.")
+
+
+def _require_dose(regime: Between | Cycles) -> None:
+    """Refuse what is no dose."""
+    dose = regime.dose
+    if dose is not None and not (_is_number(dose) and 0 < dose < np.inf):
+        raise EstimandError(f"{regime!r}: expected a dose greater than 0.")
+
+
+def _is_number(given: object) -> bool:
+    kinds = (int, float, np.integer, np.floating)
+    return isinstance(given, kinds) and not isinstance(given, bool)
+
+
+Regime = Never | From | Between | Cycles | WithPhases
+REGIMES = "Never(), From(time), Between(start, end), Cycles(...) or WithPhases({phase: time})"
+
+
+def effects_begin(
+    regime: Regime, question: Question, layout: CourseLayout | None = None
+) -> list[tuple[str, float]]:
+    """Phases that a regime enters, and when their effects begin: the exposed one's after a lag.
+
+    `layout`: how states follow from stays; None where each phase begins once.
+    """
+    if layout is not None:
+        treatment = dict(zip(layout.states, layout.phase_names, strict=True))
+        return [(treatment[state], time) for time, state in states_under(regime, layout)]
     return [
-        (phase, time + (question.lag if phase == question.exposed else 0.0))
-        for phase, time in regime.changes(question.exposed)
+        (phase, time + (question.lag if phase == question.exposure else 0.0))
+        for phase, time in regime.changes(question.exposure)
+    ]
+
+
+def stays_under(regime: Regime, layout: CourseLayout) -> Stays:
+    """Lay out the stays of a patient under a regime, as of a cohort of one."""
+    exposure = layout.exposure
+    changes = regime.changes(exposure.label)
+    starts = np.array([time for _, time in changes], dtype=np.float64)
+    stops = np.append(starts[1:], np.inf)[: starts.size]
+    # A set of phases is entered by any of them.
+    phase = np.array(
+        [
+            exposure.phases[0]
+            if name == exposure.label
+            else layout.phases.index(name)
+            if name in layout.phases
+            else -1
+            for name, _ in changes
+        ],
+        dtype=np.int64,
+    )
+    kept = (phase >= 0) & (starts < stops)
+    dose = None
+    if exposure.amount == "dose":
+        given = getattr(regime, "dose", None)
+        if given is None and np.isin(phase[kept], exposure.phases).any():
+            raise EstimandError(
+                f"'{regime.label}' says nothing of doses, which the question counts: take "
+                "Between(start, end, dose=) or Cycles(..., dose=)."
+            )
+        dose = np.full(int(kept.sum()), 0.0 if given is None else float(given))
+    return Stays(
+        patient=np.zeros(int(kept.sum()), dtype=np.int64),
+        phase=phase[kept],
+        start=starts[kept],
+        stop=stops[kept],
+        cycles=np.ones(int(kept.sum())),
+        dose=dose,
+    )
+
+
+def states_under(regime: Regime, layout: CourseLayout) -> list[tuple[float, str]]:
+    """When a patient under a regime enters which states, in the order of time."""
+    marks = course_marks(stays_under(regime, layout), layout, 1)
+    return [
+        (time, layout.states[state])
+        for time, state in zip(marks.time.tolist(), marks.state.tolist(), strict=True)
     ]
 
 
@@ -233,6 +406,7 @@ def require_curves(
     regimes: tuple[Regime, ...],
     landmark: float | None,
     times: Sequence[float] | None = None,
+    layout: CourseLayout | None = None,
 ) -> Window:
     """Refuse curves that the data cannot give, before anything is sampled or computed.
 
@@ -245,19 +419,19 @@ def require_curves(
     if not 0 <= start < np.inf:
         raise EstimandError(f"landmark must be a time from 0 on, got {landmark!r}.")
     start = snap_to(start, observed.times)
-    # A phase that counts from a lag after its start can be started that much earlier.
-    earliest = {
-        phase: first - (question.lag if phase == question.exposed else 0.0)
-        for phase, first in observed.earliest.items()
-    }
+    entered = [effects_begin(regime, question, layout) for regime in _given(regimes)]
     require_defined(
         regimes,
+        entered,
         landmark=start,
-        earliest=earliest,
-        exposed=question.exposed,
+        earliest=observed.earliest,
+        lag=(question.exposure, question.lag),
         unit=observed.unit,
+        ordered=layout is None or layout.ordered,
     )
-    _require_reference(regimes, question, start=start, earliest=earliest, unit=observed.unit)
+    _require_reference(
+        regimes, entered, question, start=start, earliest=observed.earliest, unit=observed.unit
+    )
     for name, first in observed.first.items():
         if not observed.anybody(name, start):
             raise EstimandError(
@@ -270,8 +444,19 @@ def require_curves(
     return window
 
 
+def _given(regimes: tuple[Regime, ...]) -> tuple[Regime, ...]:
+    """Refuse what are no regimes."""
+    if not regimes:
+        raise EstimandError("Name at least one regime, such as Never() or From(6.0).")
+    for regime in regimes:
+        if not isinstance(regime, Regime):
+            raise EstimandError(f"{regime!r} is no regime; expected {REGIMES}.")
+    return regimes
+
+
 def _require_reference(
     regimes: tuple[Regime, ...],
+    entered: Sequence[Sequence[tuple[str, float]]],
     question: Question,
     *,
     start: float,
@@ -282,8 +467,8 @@ def _require_reference(
     reference = question.reference
     if reference is None or start >= earliest[reference] * (1 - 1e-9):
         return
-    for regime in regimes:
-        if not any(time <= start for _, time in effects_begin(regime, question)):
+    for regime, changes in zip(regimes, entered, strict=True):
+        if not any(time <= start for _, time in changes):
             raise EstimandError(
                 f"'{regime.label}' is not defined here: until a phase is named it is the reference "
                 f"{reference}, and nobody eligible is in it before {earliest[reference]:g} {unit}. "
@@ -293,38 +478,39 @@ def _require_reference(
 
 def require_defined(
     regimes: tuple[Regime, ...],
+    entered: Sequence[Sequence[tuple[str, float]]],
     *,
     landmark: float,
     earliest: Mapping[str, float],
-    exposed: str,
+    lag: tuple[str, float],
     unit: str,
+    ordered: bool = True,
 ) -> None:
-    """Refuse regimes that nobody can follow."""
-    if not regimes:
-        raise EstimandError("Name at least one regime, such as Never() or From(6.0).")
+    """Refuse regimes that nobody can follow.
+
+    `entered`: phases that each regime enters, and when their effects begin.
+    `lag`: phase whose effect begins later than the phase, and how much later.
+    `ordered`: whether phases come in the order of `earliest`.
+    """
     states = list(earliest)
-    for regime in regimes:
-        if not isinstance(regime, Never | From | WithPhases):
-            raise EstimandError(
-                f"{regime!r} is no regime; expected Never(), From(time) or "
-                "WithPhases({phase: time})."
-            )
-        changes = regime.changes(exposed)
+    for regime, changes in zip(_given(regimes), entered, strict=True):
         for phase, start in changes:
             if phase not in earliest:
                 raise EstimandError(
                     f"'{regime.label}': no eligible patient is ever in '{phase}'. "
                     f"{nearest(phase, states)}"
                 )
-            if max(start, landmark) < earliest[phase] * (1 - 1e-9):
+            later = lag[1] if phase == lag[0] else 0.0
+            first = earliest[phase] - later
+            if max(start - later, landmark) < first * (1 - 1e-9):
                 raise EstimandError(
                     f"'{regime.label}' is not defined here: {phase} is a state that a patient "
                     f"must live to enter, and nobody eligible is in it before "
-                    f"{earliest[phase]:g} {unit}. Start it at {earliest[phase]:g} or later, or "
+                    f"{first:g} {unit}. Start it at {first:g} or later, or "
                     "take a landmark there."
                 )
         order = [states.index(phase) for phase, _ in changes]
-        if order != sorted(order):
+        if isinstance(regime, WithPhases) and ordered and order != sorted(order):
             raise EstimandError(f"'{regime.label}': the phases' order is {', '.join(states)}.")
     labels = [regime.label for regime in regimes]
     if len(set(labels)) != len(labels):

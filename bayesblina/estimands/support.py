@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.intervals import TIE_TOLERANCE
+from bayesblina.estimands.averages import changes_of
 from bayesblina.estimands.regimes import Regime, effects_begin
 from bayesblina.inference.fitting import Fit
 from bayesblina.person_time.cells import PersonTime
@@ -96,7 +97,12 @@ def _supports(fit: Fit, index: int, regime: Regime, times: Floats) -> Bools:
     table = fit.person_time.table
     treatment = table["treatment"].values.astype(str)
     steps = [(-np.inf, table["role"].values == "reference")]
-    steps += [(start, treatment == phase) for phase, start in effects_begin(regime, fit.question)]
+    if fit.person_time.layout is None:
+        entered = effects_begin(regime, fit.question)
+        steps += [(start, treatment == phase) for phase, start in entered]
+    else:  # a state is all that counts of a history
+        number = np.arange(treatment.size)
+        steps += [(start, number == state) for start, state in changes_of(fit, regime)]
     ends = [start for start, _ in steps[1:]] + [np.inf]
     anybody = np.zeros(times.size, dtype=bool)
     for (start, states), end in zip(steps, ends, strict=True):

@@ -103,13 +103,19 @@ class Request:
         episodes = find_episodes(cohort, question)
         require_comparison(episodes, question)
         observed = observation(episodes, unit=cohort.unit)
+        layout = next(iter(episodes.values())).layout
         require_curves(
-            observed, question, regimes=curves.regimes, landmark=curves.landmark, times=curves.times
+            observed,
+            question,
+            regimes=curves.regimes,
+            landmark=curves.landmark,
+            times=curves.times,
+            layout=layout,
         )
         for landmark in curves.landmarks or ():
             question.require_landmark(landmark)
             regimes = (Never(), From(landmark))
-            require_curves(observed, question, regimes=regimes, landmark=landmark)
+            require_curves(observed, question, regimes=regimes, landmark=landmark, layout=layout)
         items = cohort.covariates.items()
         levels = {name: item.levels for name, item in items if item.kind == "categorical"}
         require_roles(self.model, levels)

@@ -488,6 +488,38 @@ def _filled(values: Ints, opens: Bools) -> Ints:
     return np.maximum(values[index], 0)
 
 
+def bounds_of_stays(
+    stays: Stays,
+    phases: Sequence[str],
+    *,
+    patients: int,
+    ordered: bool,
+    measure: Literal["current", "ever"] = "current",
+    transplant: Floats | None = None,
+) -> tuple[Floats, tuple[str, ...], Ints]:
+    """Find when patients enter each phase and leave it, as `state_bounds` of those that recur.
+
+    `measure`: whether patients are off treatment after a stay, or in its phase until another one.
+    `transplant`, shape (patient,): start of a last state of its own.
+    `bounds`, shape (segment + 1, patient): as of `bayesblina.core.episodes.state_bounds`.
+    `names`: names of all possible states.
+    `state`, shape (segment, patient): position in `names` of each segment's state.
+    """
+    exposure = Exposure(phases=(0,), label=phases[0], measure=measure)
+    layout = lay_out_courses(phases, exposure, ordered=ordered, transplant=transplant is not None)
+    marks = course_marks(stays, layout, patients, transplant)
+    counts = np.diff(marks.first)
+    most = int(counts.max(initial=0))
+    bounds = np.full((most + 2, patients), np.inf)
+    state = np.zeros((most + 1, patients), dtype=np.int64)
+    who = np.repeat(np.arange(patients), counts)
+    number = np.arange(who.size) - marks.first[who] + 1
+    bounds[0] = 0.0
+    bounds[number, who] = marks.time
+    state[number, who] = marks.state
+    return bounds, layout.states, state
+
+
 def cut_at_marks(
     marks: CourseMarks, rows: Ints, begin: Floats, stop: Floats, from_times: Floats, widths: Floats
 ) -> tuple[Ints, Ints, Floats, Floats]:

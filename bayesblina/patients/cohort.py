@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.courses import Stays
+from bayesblina.core.courses import Stays, bounds_of_stays
 from bayesblina.core.episodes import cut_follow_up, state_bounds
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
 from bayesblina.core.frozen import remade
@@ -312,8 +312,7 @@ class Cohort:
         taken = [name for name in (*columns, "transplant") if name in self.covariates]
         if taken:
             raise SpecError(f"Rename the covariate '{taken[0]}': a column has that name.")
-        ends = self.phase_end if self.phase_ends_known else None
-        bounds, states, state = state_bounds(self.phases, self.phase_start, ends=ends)
+        bounds, states, state = self._bounds()
         wanted = validate_cuts(() if cuts is None else cuts)
         tables = []
         for name in names:
@@ -324,8 +323,9 @@ class Cohort:
             outcome = self.endpoints[name]
             edges, time, entry, inner = snap([bounds, outcome.time, outcome.entry, wanted])
             seen = np.flatnonzero(np.isfinite(entry))
-            row, segment, start, stop = cut_follow_up(edges[:, seen], entry[seen], time[seen])
+            row, number, start, stop = cut_follow_up(edges[:, seen], entry[seen], time[seen])
             who = seen[row]
+            segment = state[number] if state.ndim == 1 else state[number, who]
             extra = {}
             if cuts is not None:
                 piece, interval, _ = split(start, stop, inner)
@@ -345,7 +345,7 @@ class Cohort:
                         "start": start,
                         "stop": stop,
                         "event": (outcome.event[who] & final).astype(np.int64),
-                        "phase": np.asarray(states)[state[segment]],
+                        "phase": np.asarray(states)[segment],
                         **extra,
                         **{
                             key: _shown(covariate, who)
@@ -358,6 +358,13 @@ class Cohort:
         result = pd.concat(tables, ignore_index=True)
         result.attrs["synthetic"] = self.synthetic
         return result
+
+    def _bounds(self) -> tuple[Floats, tuple[str, ...], Ints]:
+        """Find when patients enter each state: `state_bounds`, of stays by patient."""
+        if self.stays is None:
+            ends = self.phase_end if self.phase_ends_known else None
+            return state_bounds(self.phases, self.phase_start, ends=ends)
+        return bounds_of_stays(self.stays, self.phases, patients=self.size, ordered=self.ordered)
 
     def __repr__(self) -> str:
         """Show counts, never patients."""

@@ -123,26 +123,18 @@ def _highest_so_far(stays: Stays) -> Ints:
 
 
 def lines_of_stays(stays: Stays, patients: NDArray[np.str_], phases: Sequence[str]) -> list[Line]:
-    """Say who has stays in each phase, how many, and how many of them have interruptions."""
+    """Say who has stays in each phase, and who comes back to it after an interruption."""
+    same = (np.diff(stays.patient, prepend=-1) == 0) & (np.diff(stays.phase, prepend=-1) == 0)
+    before = np.concatenate([[-np.inf], stays.stop[:-1]])[: stays.size]
+    opens = ~(same & (stays.start <= before * (1.0 + TIE_TOLERANCE)))
     lines = []
     for index, phase in enumerate(phases):
-        own = stays.of(stays.phase == index)
-        who, counts = np.unique(own.patient, return_counts=True)
-        lines.append(
-            Line(
-                step="stays",
-                phase=phase,
-                what=f"patients with stays in {phase}: {own.size} stays",
-                patients=tuple(map(str, patients[who])),
-            )
-        )
-        if (counts > 1).any():
-            lines.append(
-                Line(
-                    step="stays",
-                    phase=phase,
-                    what=f"more than one stay in {phase}",
-                    patients=tuple(map(str, patients[who[counts > 1]])),
-                )
-            )
+        who, counts = np.unique(stays.patient[opens & (stays.phase == index)], return_counts=True)
+        for what, rows in (
+            (f"stays, without those that go on at once: {counts.sum()}", counts > 0),
+            ("more than one stay", counts > 1),
+        ):
+            if rows.any():
+                ids = tuple(map(str, patients[who[rows]]))
+                lines.append(Line(step="stays", phase=phase, what=what, patients=ids))
     return lines

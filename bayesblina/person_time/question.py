@@ -192,7 +192,7 @@ class Question:
         )
         if self.landmark is not None:
             population += f", event-free and under observation at {self.landmark:g}"
-        treatment = f"{self.exposure} ({_MEASURED[self.measured]}) against "
+        treatment = f"{self.exposure} ({_MEASURED[self.measure or 'ever']}) against "
         treatment += self.against
         if self.lag:
             treatment += f"; exposure counts from {self.lag:g} after its start, not before"

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.courses import Stays
 from bayesblina.core.endpoint_order import find_shortfalls
 from bayesblina.core.errors import NAMED_PATIENTS, DataError, Problem, SpecError
 from bayesblina.patients.cohort import Cohort, Covariate, Exclusion, Repair
@@ -331,6 +332,8 @@ class ReadParts:
     ends_known: bool
     transplant: Floats | None
     covariates: Mapping[str, Covariate]
+    stays: Stays | None = None
+    ordered: bool = True
 
 
 def make_cohort(
@@ -380,6 +383,8 @@ def make_cohort(
             phase_start=starts,
             phase_end=ends,
             phase_ends_known=parts.ends_known,
+            stays=parts.stays,
+            ordered=parts.ordered,
             transplant=transplant,
             covariates=parts.covariates,
             synthetic=synthetic,

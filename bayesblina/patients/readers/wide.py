@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,8 +13,8 @@ from bayesblina.core.arrays import Floats
 from bayesblina.core.endpoint_order import require_includes, require_inclusions
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.patients.cohort import Cohort, Repair
-from bayesblina.patients.declarations import Endpoint, Phases, Recorded, require_recorded
-from bayesblina.patients.outcomes import Outcome
+from bayesblina.patients.declarations import Courses, Endpoint, Phases, Recorded, require_recorded
+from bayesblina.patients.outcomes import Outcome, last_seen
 from bayesblina.patients.readers.columns import (
     Columns,
     CovariateKind,
@@ -25,6 +25,7 @@ from bayesblina.patients.readers.columns import (
 from bayesblina.patients.readers.dates import ISO, require_date_format, within_follow_up
 from bayesblina.patients.readers.roles import require_roles
 from bayesblina.patients.readers.sources import hashes, load_table, missing_columns
+from bayesblina.patients.readers.stays import Dated, read_stays
 from bayesblina.patients.rules import DAYS_PER_UNIT
 
 SameDay = Literal["refuse", "half day", "end of day"]
@@ -36,7 +37,7 @@ def read_cohort(
     patient: str,
     unit: str,
     endpoints: Mapping[str, Endpoint] | Endpoint,
-    phases: Phases,
+    phases: Phases | Courses,
     covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
     transplant: str | None = None,
     repairs: Repairs | None = None,
@@ -56,7 +57,7 @@ def read_cohort(
     endpoints
         Endpoints by name, or a single one (then called ``"survival"``).
     phases
-        Ordered treatment phases.
+        Ordered treatment phases; or `Courses`, a table of stays, in which phases may recur.
     covariates
         Baseline covariates: column names, whose type is taken from the column (numbers are
         continuous; text, categories and booleans are categorical), or a mapping of names to
@@ -114,15 +115,22 @@ def read_cohort(
         time = columns.times(endpoint.time)
         entry = np.zeros(time.size) if endpoint.entry is None else columns.times(endpoint.entry)
         outcomes[name] = _outcome(columns, endpoint, time, entry)
+    starts = [columns.times(phase.start) for _, phase in phases.items()]
+    ends = [columns.times(phase.end) for _, phase in phases.items()]
     parts = ReadParts(
         outcomes=outcomes,
         phases=phases.names,
-        starts=np.stack([columns.times(phase.start) for _, phase in phases.items()], axis=1),
-        ends=np.stack([columns.times(phase.end) for _, phase in phases.items()], axis=1),
+        starts=_side_by_side(starts, len(frame)),
+        ends=_side_by_side(ends, len(frame)),
         ends_known=any(phase.end is not None for _, phase in phases.items()),
         transplant=None if transplant is None else columns.times(transplant),
         covariates=columns.covariates(covariates),
     )
+    made: tuple[Repair, ...] = ()
+    file_hashes = hashes(frame, source)
+    if isinstance(phases, Courses):
+        parts, made, more = with_stays(parts, phases, columns)
+        file_hashes |= more
     return make_cohort(
         columns,
         parts,
@@ -131,8 +139,33 @@ def read_cohort(
         roles=roles,
         source=source,
         synthetic=synthetic,
-        file_hashes=hashes(frame, source),
+        made=made,
+        file_hashes=file_hashes,
     )
+
+
+def _side_by_side(columns: Sequence[Floats], size: int) -> Floats:
+    """Put columns of one phase each side by side, (row, phase)."""
+    return np.reshape(columns, (len(columns), size)).T
+
+
+def with_stays(
+    parts: ReadParts, courses: Courses, columns: Columns, dated: Dated | None = None
+) -> tuple[ReadParts, tuple[Repair, ...], Mapping[str, str]]:
+    """Read the stays of the patients whose columns were read; also repairs and hashes of files."""
+    if columns.problems:
+        raise DataError(columns.problems, source="the table of patients")
+    read = read_stays(courses, columns.ids, last_seen(parts.outcomes), dated)
+    nowhere = np.full((columns.ids.size, len(read.names)), np.nan)
+    changed = replace(
+        parts,
+        phases=read.names,
+        starts=nowhere,
+        ends=nowhere,
+        stays=read.stays,
+        ordered=courses.order == "listed" and not courses.combinations,
+    )
+    return changed, read.repairs, read.file_hashes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +214,7 @@ def read_dated_cohort(
     origin: str,
     unit: str,
     endpoints: Mapping[str, DatedEndpoint] | DatedEndpoint,
-    phases: Phases,
+    phases: Phases | Courses,
     covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
     transplant: str | None = None,
     same_day: SameDay = "refuse",
@@ -206,7 +239,7 @@ def read_dated_cohort(
     endpoints
         Endpoints by name, or a single one (then called ``"survival"``).
     phases
-        Ordered treatment phases; their columns hold dates.
+        Ordered treatment phases, whose columns hold dates; or `Courses`, whose stays do.
     covariates
         As for `read_cohort`.
     transplant
@@ -307,24 +340,37 @@ def read_dated_cohort(
         rule="follow-up that ended on its first day lasts half a day",
         patients=tuple(map(str, columns.ids[lengthened])),
     )
+    parts = ReadParts(
+        outcomes=outcomes,
+        phases=phases.names,
+        starts=starts / per_unit,
+        ends=ends / per_unit,
+        ends_known=any(phase.end is not None for _, phase in phases.items()),
+        transplant=None if days.transplant is None else (days.transplant - zero) / per_unit,
+        covariates=columns.covariates(covariates),
+    )
+    repaired: tuple[Repair, ...] = (made,) if same_day == "half day" else ()
+    file_hashes = hashes(frame, source)
+    if isinstance(phases, Courses):
+        dated = Dated(
+            zero=zero,
+            days_per_unit=per_unit,
+            ends_of_days=same_day == "end of day",
+            date_format=date_format,
+            partial_dates=columns.partial_dates,
+        )
+        parts, more, more_hashes = with_stays(parts, phases, columns, dated)
+        repaired, file_hashes = (*repaired, *more), file_hashes | more_hashes
     return make_cohort(
         columns,
-        ReadParts(
-            outcomes=outcomes,
-            phases=phases.names,
-            starts=starts / per_unit,
-            ends=ends / per_unit,
-            ends_known=any(phase.end is not None for _, phase in phases.items()),
-            transplant=None if days.transplant is None else (days.transplant - zero) / per_unit,
-            covariates=columns.covariates(covariates),
-        ),
+        parts,
         unit=unit,
         repairs=repairs,
         roles=roles,
         source=source,
         synthetic=synthetic,
-        made=[made] if same_day == "half day" else [],
-        file_hashes=hashes(frame, source),
+        made=repaired,
+        file_hashes=file_hashes,
     )
 
 
@@ -357,7 +403,7 @@ def _read_days(
     columns: Columns,
     origin: str,
     endpoints: Mapping[str, DatedEndpoint],
-    phases: Phases,
+    phases: Phases | Courses,
     transplant: str | None,
 ) -> _Days:
     """Read all dates, partial ones within those that are known."""
@@ -390,8 +436,8 @@ def _read_days(
         zero=zero,
         entry=entry,
         last=last,
-        starts=np.stack(starts, axis=1),
-        ends=np.stack(ends, axis=1),
+        starts=_side_by_side(starts, zero.size),
+        ends=_side_by_side(ends, zero.size),
         transplant=None
         if transplant is None
         else columns.dates(transplant, after=zero, before=final),
@@ -406,7 +452,10 @@ def _ends_of_days(starts: Floats, ends: Floats) -> Floats:
 
 
 def roles_of_columns(
-    patient: str, endpoints: Mapping[str, Endpoint], phases: Phases, transplant: str | None
+    patient: str,
+    endpoints: Mapping[str, Endpoint],
+    phases: Phases | Courses,
+    transplant: str | None,
 ) -> dict[str, str]:
     """Map each role of a column (`bayesblina.patients.rules`) to the user's column."""
     named = {
@@ -417,7 +466,9 @@ def roles_of_columns(
 
 
 def _roles(
-    endpoints: Mapping[str, Mapping[str, str | None]], phases: Phases, transplant: str | None
+    endpoints: Mapping[str, Mapping[str, str | None]],
+    phases: Phases | Courses,
+    transplant: str | None,
 ) -> dict[str, str]:
     """Map the roles of endpoints, phases and transplant to the user's columns, where they are."""
     starts = {name: {"start": phase.start, "end": phase.end} for name, phase in phases.items()}
@@ -435,7 +486,7 @@ def _require_columns(
     source: str,
     roles: Mapping[str, str],
     covariates: Iterable[str],
-    phases: Phases,
+    phases: Phases | Courses,
 ) -> None:
     """Refuse columns in two roles, and tables that lack one."""
     names = list(covariates)
@@ -452,7 +503,9 @@ def check_call(endpoints: Any, kind: type, phases: Any, covariates: Any) -> None
     ):
         raise SpecError(f"endpoints must be a {kind.__name__}, or a mapping of names to them.")
     require_inclusions({name: tuple(one.includes) for name, one in endpoints.items()})
-    if not isinstance(phases, Phases):
-        raise SpecError("phases must be a Phases value: Phases(maintenance='maintenance_month').")
+    if not isinstance(phases, Phases | Courses):
+        raise SpecError(
+            "phases must be a Phases value, Phases(maintenance='maintenance_month'), or Courses."
+        )
     if isinstance(covariates, str):
         raise SpecError("covariates must be a list of columns, not one string.")

@@ -192,9 +192,10 @@ def assemble(
             "recorded": json.dumps({} if recorded is None else dict(recorded)),
             "includes": json.dumps({name: list(of) for name, of in (includes or {}).items()}),
             "compression": "[]" if compression is None else compression.to_json(),
-            "layout": "" if layout is None else layout.to_json(),
         },
     )
+    if layout is not None:
+        table.attrs["layout"] = layout.to_json()
     _require_conservation(endpoints, sums, table, size=size, weighted=weighted)
     return table
 

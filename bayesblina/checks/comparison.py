@@ -326,7 +326,7 @@ def _require_rest(
                     Problem(
                         column=name,
                         found=f"without fold {fold + 1} there are no events, or nobody is in or "
-                        f"outside {question.exposed}",
+                        f"outside {question.exposure}",
                         expected="Take more folds of patients, or other levels.",
                     )
                 ],

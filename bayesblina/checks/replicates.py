@@ -256,7 +256,7 @@ def replicated_simon_makuch(
         raise SpecError(f"draws must be from 1 to the {total} posterior draws, got {draws!r}.")
     generator = np.random.default_rng(seed)
     chosen = np.sort(generator.choice(total, draws, replace=False))
-    role, exposed = table["role"].values, fit.question.exposed
+    role, exposed = table["role"].values, fit.question.exposure
     groups = {
         exposed: role == "exposed",
         fit.question.reference or f"no {exposed}": role == "reference",

@@ -60,7 +60,7 @@ def weaknesses(
     return (
         *_without_events(fit),
         *_prior_speaks(fit),
-        *told_pulls(pulls(fit) if pulled is None else pulled, exposed=fit.question.exposed),
+        *told_pulls(pulls(fit) if pulled is None else pulled, exposed=fit.question.exposure),
         *_never_exposed(fit),
         *_left_behind(fit),
         *_nobody_at_risk(fit),
@@ -91,7 +91,7 @@ def unreliable(loo: pd.DataFrame, *, coarse: bool = False) -> tuple[str, ...]:
 
 def _where(fit: Fit) -> dict[str, str]:
     """Word the sides that are compared."""
-    exposed, reference = fit.question.exposed, fit.question.reference
+    exposed, reference = fit.question.exposure, fit.question.reference
     return {
         "exposed": f"in {exposed}",
         "reference": f"in {reference}" if reference else f"without {exposed}",
@@ -145,7 +145,7 @@ def _never_exposed(fit: Fit) -> list[str]:
             if missing.any():
                 sentences.append(
                     f"{where}nobody with {covariate.name} {label} was ever in "
-                    f"{fit.question.exposed}; {end}"
+                    f"{fit.question.exposure}; {end}"
                 )
     return sentences
 
@@ -176,7 +176,7 @@ def _left_behind(fit: Fit) -> list[str]:
             left_behind = after >= LEFT_BEHIND * max(int(last.sum()), 1)
             if left_behind and late <= STARTS_AFTER * np.isfinite(begun).sum():
                 endpoints.append(
-                    f"{name}: {question.exposed} hardly ever begins after an event of {before}, "
+                    f"{name}: {question.exposure} hardly ever begins after an event of {before}, "
                     f"and those who had one stay at risk {where}: the hazard ratio is in part that "
                     f"of {before}; model 'illness_death' keeps the two apart"
                 )
@@ -209,7 +209,7 @@ def _coarse(time: float) -> str:
 
 def _not_proportional(fit: Fit) -> list[str]:
     return [
-        f"{ratio.endpoint}: the effect of {fit.question.exposed} is not the same early and late: "
+        f"{ratio.endpoint}: the effect of {fit.question.exposure} is not the same early and late: "
         f"hazard ratio {ratio.early:.2f} up to {_coarse(ratio.split)} {fit.person_time.unit}, "
         f"{ratio.late:.2f} after ({p_value(ratio.p_value)}); the one ratio is their average"
         for ratio in early_and_late(fit)

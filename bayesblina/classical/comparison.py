@@ -67,7 +67,7 @@ class Comparison:
     @property
     def labels(self) -> tuple[str, str]:
         """Names of the exposed and the reference group."""
-        exposed = self.question.exposed
+        exposed = self.question.exposure
         return exposed, self.question.reference or f"no {exposed}"
 
     def groups(self, episodes: Episodes) -> tuple[Bools, Bools]:
@@ -385,7 +385,7 @@ def cox_row(
 
 def naive_row(comparison: Comparison, episodes: Episodes, *, adjusted: bool) -> dict[str, object]:
     """Compare those who are ever exposed with the others, from the start: the mistake."""
-    exposed = episodes.phase == episodes.phases.index(comparison.question.exposed)
+    exposed = episodes.phase == episodes.phases.index(comparison.question.exposure)
     ever = np.isin(episodes.patient, episodes.patient[exposed])
     row = _row(comparison, episodes, NAIVE, ever, adjusted=adjusted)
     notes = ["biased: exposed before they could be", str(row["note"])]
@@ -428,7 +428,7 @@ def _row(
     """
     cohort = comparison.cohort
     if exposed is None:
-        exposed = episodes.phase == episodes.phases.index(comparison.question.exposed)
+        exposed = episodes.phase == episodes.phases.index(comparison.question.exposure)
     role = np.asarray(roles_of(episodes.phases, comparison.question))[episodes.phase]
     others = np.unique(episodes.phase[role == "other"])
     states = [exposed & (role != "other"), *(episodes.phase == phase for phase in others)]

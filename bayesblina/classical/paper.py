@@ -117,7 +117,7 @@ def compare_with_published(cohort: Cohort, fit: Fit, *, landmark: float) -> pd.D
     ['published', 'Simon-Makuch', 'posterior', 'Mantel-Byar']
     """
     require_kind(fit, Fit, "fit")
-    if fit.question.exposed != "maintenance" or fit.question.reference is not None:
+    if fit.question.exposure != "maintenance" or fit.question.reference is not None:
         raise EstimandError("The published comparison is of maintenance with no maintenance.")
     per_month = DAYS_PER_UNIT["months"] / DAYS_PER_UNIT[fit.person_time.unit]
     known = published().query("quantity == 'median'")

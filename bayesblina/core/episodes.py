@@ -257,9 +257,13 @@ def settle_bounds(bounds: Any, begin: Any, stop: Any, from_times: Any, widths: A
     """
     width = tie_width(stop, from_times, widths)
     for m in range(1, len(bounds) - 1):
-        mark = bounds[m]
-        at_end = (np.abs(mark - stop) < width) | near(mark, stop)
-        bounds[m] = choose(at_end, stop, choose(near(mark, begin), begin, mark))
+        bounds[m] = settled(bounds[m], begin, stop, width)
+
+
+def settled(mark: Any, begin: Any, stop: Any, width: Any) -> Any:
+    """Take a mark for the begin or the end of time at risk where it is all but there."""
+    at_end = (np.abs(mark - stop) < width) | near(mark, stop)
+    return choose(at_end, stop, choose(near(mark, begin), begin, mark))
 
 
 def order_bounds(bounds: Any) -> None:

@@ -24,7 +24,7 @@ ENTRY_SHARES = (0.05, 0.95)
 CHOSEN_DIGITS = 2
 
 
-def validate_cuts(cuts: ArrayLike) -> Floats:
+def validate_cuts(cuts: ArrayLike, *, name: str = "cuts") -> Floats:
     """Check inner cut points and return them as a sorted float array.
 
     `cuts`, shape (n_cuts,): inner cut points, strictly increasing, finite and positive, in the
@@ -33,16 +33,16 @@ def validate_cuts(cuts: ArrayLike) -> Floats:
     try:
         values = np.asarray(cuts, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise SpecError(f"cuts must be numbers, got {cuts!r}.") from error
+        raise SpecError(f"{name} must be numbers, got {cuts!r}.") from error
     # Python counts true as 1.
     if any(isinstance(cut, bool | np.bool_) for cut in np.asarray(cuts, dtype=object).ravel()):
-        raise SpecError(f"cuts must be numbers, got {cuts!r}.")
+        raise SpecError(f"{name} must be numbers, got {cuts!r}.")
     if values.ndim != 1:
-        raise SpecError(f"cuts must be a flat sequence, got {values.ndim} dimensions.")
+        raise SpecError(f"{name} must be a flat sequence, got {values.ndim} dimensions.")
     if not np.isfinite(values).all() or (values <= 0).any():
-        raise SpecError("cuts must be finite and greater than 0; leave out 0 and infinity.")
+        raise SpecError(f"{name} must be finite and greater than 0; leave out 0 and infinity.")
     if (np.diff(values) <= TIE_TOLERANCE * values[1:]).any():
-        raise SpecError("cuts must be strictly increasing.")
+        raise SpecError(f"{name} must be strictly increasing.")
     return values.copy()
 
 

@@ -15,14 +15,9 @@ from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.estimands.draws import attributes_of, blocks, by_draw
 from bayesblina.estimands.paths import PathMixture, PathPart, make_path
 from bayesblina.estimands.populations import Group, Members, Population, groups_of
-from bayesblina.estimands.regimes import (
-    Observation,
-    Regime,
-    Window,
-    observation_of,
-    require_curves,
-)
+from bayesblina.estimands.regimes import Regime, states_under
 from bayesblina.estimands.states import RegimeCourses, Route, StateAverage
+from bayesblina.estimands.windows import Observation, Window, observation_of, require_curves
 from bayesblina.hazards.likelihood import NODES, group_sd, log_hazard
 from bayesblina.inference.drawing import swings
 from bayesblina.inference.fitting import Fit
@@ -138,7 +133,13 @@ def averages_of(
         raise EstimandError(f"regimes must be a list, such as [Never(), From(6.0)]; got {given!r}.")
     regimes = tuple(regimes)
     person_time, courses = fit.person_time, fit.person_time.courses
-    window = require_curves(observed_by(fit), fit.question, regimes=regimes, landmark=landmark)
+    window = require_curves(
+        observed_by(fit),
+        fit.question,
+        regimes=regimes,
+        landmark=landmark,
+        layout=person_time.layout,
+    )
     error = _survival_error(fit, population)
     # All transitions of a course are of the same patients.
     names = person_time.endpoints if courses is None else person_time.endpoints[:1]
@@ -212,12 +213,23 @@ def _of_endpoint(
 
 def changes_of(fit: Fit, regime: Regime) -> list[tuple[float, int]]:
     """When a regime enters which states, in the order of time."""
-    table, question = fit.person_time.table, fit.question
+    table, question, layout = fit.person_time.table, fit.question, fit.person_time.layout
+    if layout is not None:
+        seen = table["phase"].values.tolist()
+        entered = states_under(regime, layout)
+        unseen = next((state for _, state in entered if state not in seen), None)
+        if unseen is not None:
+            raise EstimandError(
+                f"'{regime.label}': no eligible patient is ever in '{unseen}', so that its hazard "
+                "is not known. Choose steps that patients reach, or a regime that stays within "
+                "what was observed."
+            )
+        return [(time, seen.index(state)) for time, state in entered]
     treatment = table["treatment"].values.astype(str)
     since = table["since"].values
     entries = []
-    for phase, time in regime.changes(question.exposed):
-        lag = question.lag if phase == question.exposed else 0.0
+    for phase, time in regime.changes(question.exposure):
+        lag = question.lag if phase == question.exposure else 0.0
         states = np.flatnonzero(treatment == phase).tolist()
         # A piece that ends before the lag is never entered.
         begun = [state for state in states if since[state] <= lag] or states[:1]

@@ -10,6 +10,7 @@ import xarray as xr
 from bayesblina.core.errors import EstimandError, require_kind
 from bayesblina.estimands.averages import (
     Averages,
+    changes_of,
     collect,
     described,
     in_blocks,
@@ -17,7 +18,7 @@ from bayesblina.estimands.averages import (
 )
 from bayesblina.estimands.curves import survival
 from bayesblina.estimands.populations import Population
-from bayesblina.estimands.regimes import Never, Regime, effects_begin
+from bayesblina.estimands.regimes import Never, Regime
 from bayesblina.inference.fitting import Fit
 
 NEVER = Never()
@@ -251,14 +252,8 @@ def average_hazard_ratio(
         start = averages.window.start
         end = averages.window.last if horizon is None else float(horizon)
         require_horizon(end, averages.window)
-        pieces = part.person_time.table["since"].values
-        changes = [change for side in both for change in side.changes(part.question.exposed)]
-        inner = [
-            *part.person_time.cuts,
-            *(time for side in both for _, time in effects_begin(side, part.question)),
-            # Pieces of a phase count from its start, whatever the lag.
-            *(time + since for _, time in changes for since in pieces),
-        ]
+        entered = (time for side in both for time, _ in changes_of(part, side))
+        inner = [*part.person_time.cuts, *entered]
         knots = np.unique([start, *(point for point in inner if start < point < end), end])
         nodes, weights = np.polynomial.legendre.leggauss(NODES)
         width = np.diff(knots)[:, None]

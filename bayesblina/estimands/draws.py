@@ -14,7 +14,7 @@ import xarray as xr
 
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.intervals import TIE_TOLERANCE
-from bayesblina.estimands.regimes import Regime, effects_begin
+from bayesblina.estimands.regimes import Regime, effects_begin, states_under
 from bayesblina.inference.fitting import Fit
 from bayesblina.person_time.cells import PersonTime
 
@@ -140,7 +140,13 @@ def _supports(fit: Fit, index: int, regime: Regime, times: Floats) -> Bools:
     table = fit.person_time.table
     treatment = table["treatment"].values.astype(str)
     steps = [(-np.inf, table["role"].values == "reference")]
-    steps += [(start, treatment == phase) for phase, start in effects_begin(regime, fit.question)]
+    layout = fit.person_time.layout
+    if layout is None:
+        entered = effects_begin(regime, fit.question)
+        steps += [(start, treatment == phase) for phase, start in entered]
+    else:  # a state is all that counts of a history
+        state = table["phase"].values.astype(str)
+        steps += [(start, state == name) for start, name in states_under(regime, layout)]
     ends = [start for start, _ in steps[1:]] + [np.inf]
     anybody = np.zeros(times.size, dtype=bool)
     for (start, states), end in zip(steps, ends, strict=True):

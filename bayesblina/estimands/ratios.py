@@ -151,7 +151,7 @@ def _ratio(
     question, table = fit.question, fit.person_time.table
     default = exposed is None and reference is None
     if exposed is None:
-        exposed = question.exposed
+        exposed = question.exposure
     if reference is None:
         if isinstance(exposed, Mapping):
             raise EstimandError("Give the reference's covariates too.")
@@ -173,7 +173,7 @@ def _ratio(
         raise EstimandError(f"{' and '.join(sorted(both))} stands on both sides.")
     labels = [" or ".join(side) for side in sides]
     if default:
-        labels[1] = question.reference or f"no {question.exposed}"
+        labels[1] = question.reference or f"no {question.exposure}"
     else:
         _require_apart(fit, sides)
     if over == "since_entry":
@@ -293,7 +293,7 @@ def _require_apart(fit: Fit, sides: Sequence[Sequence[str]]) -> None:
                 f"question, so that it cannot tell {' or '.join(mixed)} from {others[0]}: the "
                 "ratio would be diluted. Fit a question that names the reference, which gives "
                 "every other phase an effect of its own: "
-                f"Question(exposed={fit.question.exposed!r}, reference={named!r}, ...)."
+                f"Question(exposed={fit.question.exposure!r}, reference={named!r}, ...)."
             )
 
 

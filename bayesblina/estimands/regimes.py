@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from numbers import Real
 from types import MappingProxyType
 
 import numpy as np
 
-from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import EstimandError, nearest
-from bayesblina.core.intervals import TIE_TOLERANCE, round_up, snap_to
-from bayesblina.person_time.follow_up import Episodes
+from bayesblina.core.courses import CourseLayout, Stays, course_marks
+from bayesblina.core.episodes import OFF_TREATMENT
+from bayesblina.core.errors import EstimandError
 from bayesblina.person_time.question import Question
 
 
@@ -58,8 +56,7 @@ class From:
     start: float
 
     def __post_init__(self) -> None:
-        given: object = self.start
-        if isinstance(given, bool) or not isinstance(given, Real) or not 0 <= self.start < np.inf:
+        if not _is_number(self.start) or not 0 <= self.start < np.inf:
             raise EstimandError(f"From({self.start!r}): expected a time from 0 on.")
 
     @property
@@ -122,193 +119,185 @@ class WithPhases:
         return tuple(self.starts.items())
 
 
-Regime = Never | From | WithPhases
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The exposed phase is given from one time to another in those event-free; then it is left.
 
+    Parameters
+    ----------
+    start, end
+        Times at which it starts and ends, in the cohort's unit.
+    dose
+        What is given of it, evenly over this time; needed where the question counts doses.
 
-def effects_begin(regime: Regime, question: Question) -> list[tuple[str, float]]:
-    """Phases that a regime enters, and when their effects begin: the exposed one's after a lag."""
-    return [
-        (phase, time + (question.lag if phase == question.exposed else 0.0))
-        for phase, time in regime.changes(question.exposed)
-    ]
+    Raises
+    ------
+    EstimandError
+        If the times are impossible, or the end is not after the start.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Observation:
-    """When patients were under observation, and when states were first seen.
-
-    `first`, `last`: bounds of time at risk, by endpoint.
-    `median`: median time at which patients came under observation, endpoints together, rounded up
-    to two digits: it is shown as the landmark of curves, and nobody's own time.
-    `times`: all bounds of single patients' time at risk, where they are known; a landmark that
-    differs from one by noise is that one.
-    `anybody`: says whether anybody is at risk for an endpoint at a time.
-    `earliest`: earliest time at which any patient is in each state that is ever seen, in the
-    states' order.
-    """
-
-    first: Mapping[str, float]
-    last: Mapping[str, float]
-    median: float
-    times: Floats
-    anybody: Callable[[str, float], bool]
-    earliest: Mapping[str, float]
-    unit: str
-
-
-def observation(episodes: Mapping[str, Episodes], *, unit: str) -> Observation:
-    """Read the bounds of observation off episodes."""
-    begin, end = {}, {}
-    for name, own in episodes.items():
-        turn = np.concatenate([[True], np.diff(own.patient) != 0])
-        begin[name] = own.start[turn]
-        end[name] = own.stop[np.concatenate([turn[1:], [True]])]
-    phase = np.concatenate([own.phase for own in episodes.values()])
-    start = np.concatenate([own.start for own in episodes.values()])
-    earliest = {
-        name: float(start[phase == index].min())
-        for index, name in enumerate(next(iter(episodes.values())).phases)
-        if (phase == index).any()
-    }
-    return observation_of(begin, end, earliest, unit=unit)
-
-
-def observation_of(
-    begin: Mapping[str, Floats],
-    end: Mapping[str, Floats],
-    earliest: Mapping[str, float],
-    *,
-    unit: str,
-) -> Observation:
-    """Summarise when single patients were under observation.
-
-    `begin`, `end`, shape (patient,): start and end of each patient's time at risk, by endpoint; NaN
-    where there is none.
-    """
-    everybody = np.concatenate(list(begin.values()))
-
-    def anybody(name: str, time: float) -> bool:
-        later = time * (1.0 + TIE_TOLERANCE)
-        return bool(((begin[name] <= later) & (end[name] > later)).any())
-
-    return Observation(
-        first={name: float(np.nanmin(times)) for name, times in begin.items()},
-        last={name: float(np.nanmax(times)) for name, times in end.items()},
-        median=round_up(float(np.nanmedian(everybody))),
-        times=np.concatenate([everybody, *end.values()]),
-        anybody=anybody,
-        earliest=earliest,
-        unit=unit,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """Where curves may begin and end.
-
-    `start`: the landmark.
-    `last`: end of the follow-up of that endpoint whose follow-up ends first.
+    Examples
+    --------
+    >>> Between(6.0, 12.0).label
+    'from 6 to 12'
     """
 
     start: float
-    last: float
-    unit: str
+    end: float
+    dose: float | None = None
 
-    def require_times(self, times: Sequence[float] | Floats) -> None:
-        """Refuse times outside, of which there may be none."""
-        if np.min(times, initial=np.inf) < self.start:
-            raise EstimandError(
-                f"A time lies before the landmark {self.start:g}: curves are conditional on being "
-                "event-free there. Give a landmark at or before the first time."
-            )
-        if np.max(times, initial=-np.inf) > self.last * (1 + TIE_TOLERANCE):
-            raise EstimandError(
-                f"A time lies after the end of follow-up, {self.last:g} {self.unit}: there are no "
-                "data, and nothing is extrapolated."
-            )
+    def __post_init__(self) -> None:
+        _require_times(self, "start", "end")
+        _require_dose(self)
+        if self.end <= self.start:
+            raise EstimandError(f"{self!r}: expected an end after the start.")
+
+    @property
+    def label(self) -> str:
+        """Name used in results."""
+        given = "" if self.dose is None else f" (dose {self.dose:g})"
+        return f"from {self.start:g} to {self.end:g}{given}"
+
+    def changes(self, exposed: str) -> tuple[tuple[str, float], ...]:
+        """Phases entered and when."""
+        return ((exposed, self.start), (OFF_TREATMENT, self.end))
 
 
-def require_curves(
-    observed: Observation,
-    question: Question,
-    *,
-    regimes: tuple[Regime, ...],
-    landmark: float | None,
-    times: Sequence[float] | None = None,
-) -> Window:
-    """Refuse curves that the data cannot give, before anything is sampled or computed.
+@dataclass(frozen=True, slots=True)
+class Cycles:
+    """The exposed phase is given in cycles, time in it and time off it in turn.
 
-    `landmark`: time at which patients are event-free. By default the question's landmark; without
-    one the median time at which the eligible patients came under observation, rounded up.
+    Parameters
+    ----------
+    start
+        Time at which the first cycle starts, in the cohort's unit.
+    on, off
+        How long each cycle is given, and how long it pauses after that.
+    times
+        Number of cycles.
+    dose
+        What is given in each cycle, evenly over it; needed where the question counts doses.
+
+    Raises
+    ------
+    EstimandError
+        If a time is impossible, or `times` is no whole number from 1 on.
+
+    Examples
+    --------
+    >>> Cycles(start=6.0, on=1.0, off=2.0, times=3).label
+    'from 6, 3 times 1 on and 2 off'
     """
-    asked = question.landmark if landmark is None else landmark
-    start = observed.median if asked is None else float(asked)
-    if not 0 <= start < np.inf:
-        raise EstimandError(f"landmark must be a time from 0 on, got {asked!r}.")
-    start = snap_to(start, observed.times)
-    # A phase that counts from a lag after its start can be started that much earlier.
-    earliest = {
-        phase: first - (question.lag if phase == question.exposed else 0.0)
-        for phase, first in observed.earliest.items()
-    }
-    _require_defined(regimes, question, start=start, earliest=earliest, unit=observed.unit)
-    for name, first in observed.first.items():
-        if not observed.anybody(name, start):
-            raise EstimandError(
-                f"{name}: nobody is at risk at the landmark {start:g}; patients are under "
-                f"observation between {first:g} and {observed.last[name]:g}."
-            )
-    window = Window(start=start, last=min(observed.last.values()), unit=observed.unit)
-    if times is not None:
-        window.require_times(times)
-    return window
+
+    start: float
+    on: float
+    off: float
+    times: int
+    dose: float | None = None
+
+    def __post_init__(self) -> None:
+        _require_times(self, "start", "on", "off")
+        _require_dose(self)
+        if not _is_number(self.times) or self.times != round(self.times) or self.times < 1:
+            raise EstimandError(f"{self!r}: expected a whole number of cycles from 1 on.")
+        if self.on == 0:
+            raise EstimandError(f"{self!r}: expected each cycle to last.")
+
+    @property
+    def label(self) -> str:
+        """Name used in results."""
+        given = "" if self.dose is None else f" (dose {self.dose:g} each)"
+        return f"from {self.start:g}, {self.times} times {self.on:g} on and {self.off:g} off{given}"
+
+    def changes(self, exposed: str) -> tuple[tuple[str, float], ...]:
+        """Phases entered and when."""
+        begins = [self.start + cycle * (self.on + self.off) for cycle in range(self.times)]
+        entries: list[tuple[str, float]] = []
+        for begin in begins:
+            entries += [(exposed, begin), (OFF_TREATMENT, begin + self.on)]
+        return tuple(entries)
 
 
-def _require_defined(
-    regimes: tuple[Regime, ...],
-    question: Question,
-    *,
-    start: float,
-    earliest: Mapping[str, float],
-    unit: str,
-) -> None:
-    """Refuse regimes that nobody can follow from a landmark on."""
-    if not regimes:
-        raise EstimandError("Name at least one regime, such as Never() or From(6.0).")
-    states = list(earliest)
-    for regime in regimes:
-        if not isinstance(regime, Never | From | WithPhases):
+def _require_times(regime: Between | Cycles, *names: str) -> None:
+    """Refuse what are no times from 0 on."""
+    for name in names:
+        if not _is_number(getattr(regime, name)) or not 0 <= getattr(regime, name) < np.inf:
+            raise EstimandError(f"{regime!r}: expected {name} to be a time from 0 on.")
+
+
+def _require_dose(regime: Between | Cycles) -> None:
+    """Refuse what is no dose."""
+    dose = regime.dose
+    if dose is not None and not (_is_number(dose) and 0 < dose < np.inf):
+        raise EstimandError(f"{regime!r}: expected a dose greater than 0.")
+
+
+def _is_number(given: object) -> bool:
+    kinds = (int, float, np.integer, np.floating)
+    return isinstance(given, kinds) and not isinstance(given, bool)
+
+
+Regime = Never | From | Between | Cycles | WithPhases
+REGIMES = "Never(), From(time), Between(start, end), Cycles(...) or WithPhases({phase: time})"
+
+
+def effects_begin(
+    regime: Regime, question: Question, layout: CourseLayout | None = None
+) -> list[tuple[str, float]]:
+    """Phases that a regime enters, and when their effects begin: the exposed one's after a lag.
+
+    `layout`: how states follow from stays; None where each phase begins once.
+    """
+    if layout is not None:
+        treatment = dict(zip(layout.states, layout.phase_names, strict=True))
+        return [(treatment[state], time) for time, state in states_under(regime, layout)]
+    return [
+        (phase, time + (question.lag if phase == question.exposure else 0.0))
+        for phase, time in regime.changes(question.exposure)
+    ]
+
+
+def stays_under(regime: Regime, layout: CourseLayout) -> Stays:
+    """Lay out the stays of a patient under a regime, as of a cohort of one."""
+    exposure = layout.exposure
+    changes = regime.changes(exposure.label)
+    starts = np.array([time for _, time in changes], dtype=np.float64)
+    stops = np.append(starts[1:], np.inf)[: starts.size]
+    # A set of phases is entered by any of them.
+    phase = np.array(
+        [
+            exposure.phases[0]
+            if name == exposure.label
+            else layout.phases.index(name)
+            if name in layout.phases
+            else -1
+            for name, _ in changes
+        ],
+        dtype=np.int64,
+    )
+    kept = (phase >= 0) & (starts < stops)
+    dose = None
+    if exposure.amount == "dose":
+        given = getattr(regime, "dose", None)
+        if given is None and np.isin(phase[kept], exposure.phases).any():
             raise EstimandError(
-                f"{regime!r} is no regime; expected Never(), From(time) or "
-                "WithPhases({phase: time})."
+                f"'{regime.label}' says nothing of doses, which the question counts: take "
+                "Between(start, end, dose=) or Cycles(..., dose=)."
             )
-        changes = regime.changes(question.exposed)
-        for phase, time in changes:
-            if phase not in earliest:
-                raise EstimandError(
-                    f"'{regime.label}': no eligible patient is ever in '{phase}'. "
-                    f"{nearest(phase, states)}"
-                )
-            if max(time, start) < earliest[phase] * (1 - 1e-9):
-                raise EstimandError(
-                    f"'{regime.label}' is not defined here: {phase} is a state that a patient "
-                    f"must live to enter, and nobody eligible is in it before "
-                    f"{earliest[phase]:g} {unit}. Start it at {earliest[phase]:g} or later, or "
-                    "take a landmark there."
-                )
-        order = [states.index(phase) for phase, _ in changes]
-        if order != sorted(order):
-            raise EstimandError(f"'{regime.label}': the phases' order is {', '.join(states)}.")
-    labels = [regime.label for regime in regimes]
-    if len(set(labels)) != len(labels):
-        raise EstimandError(f"The same regime stands twice: {', '.join(labels)}.")
-    reference = question.reference
-    if reference is None or start >= earliest[reference] * (1 - 1e-9):
-        return
-    for regime in regimes:
-        if not any(time <= start for _, time in effects_begin(regime, question)):
-            raise EstimandError(
-                f"'{regime.label}' is not defined here: until a phase is named it is the reference "
-                f"{reference}, and nobody eligible is in it before {earliest[reference]:g} {unit}. "
-                "Take a landmark there, or name the state at the landmark with WithPhases."
-            )
+        dose = np.full(int(kept.sum()), 0.0 if given is None else float(given))
+    return Stays(
+        patient=np.zeros(int(kept.sum()), dtype=np.int64),
+        phase=phase[kept],
+        start=starts[kept],
+        stop=stops[kept],
+        cycles=np.ones(int(kept.sum())),
+        dose=dose,
+    )
+
+
+def states_under(regime: Regime, layout: CourseLayout) -> list[tuple[float, str]]:
+    """When a patient under a regime enters which states, in the order of time."""
+    marks = course_marks(stays_under(regime, layout), layout, 1)
+    return [
+        (time, layout.states[state])
+        for time, state in zip(marks.time.tolist(), marks.state.tolist(), strict=True)
+    ]

@@ -174,7 +174,7 @@ class Fit:
         )
         rows = [
             ("model", f"{self.definition.name}: {self.definition.title}"),
-            ("compared", f"{self.question.exposed} against {self.question.against}"),
+            ("compared", f"{self.question.exposure} against {self.question.against}"),
             ("draws", f"{sizes['chain']} chains x {sizes['draw']}, seed {self.provenance.seed}"),
             ("convergence", "passed" if self.converged else failed),
             ("baseline", self.gate.words()),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesblina.core.arrays import Floats
+from bayesblina.core.courses import measure_at
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import default_cuts, round_cuts
 from bayesblina.hazards.definition import ModelDefinition
@@ -29,6 +31,7 @@ from bayesblina.person_time.follow_up import (
     require_comparison,
 )
 from bayesblina.person_time.question import ENTRY, Question, bind
+from bayesblina.person_time.segments import courses_layout, stays_of
 
 # Of patients with effects of their own, or of their groups, this hazard may pass before they are
 # observed: their sd is then found too small by some 2 %, and hazards by 7 %.
@@ -70,7 +73,13 @@ def person_time_for(
             cells.person_time(cohort, question, cuts=[], weights=weights, courses=courses)
         )
     if isinstance(definition.phases, PhasesSinceEntry):
-        phase_cuts = _phase_cuts(cohort, question) if phase_cuts is None else phase_cuts
+        if phase_cuts is None and question.steps is None:
+            phase_cuts = _phase_cuts(cohort, question)
+    elif question.stepped:
+        raise SpecError(
+            f"measure='{question.measure}' has an effect by step, and model '{definition.name}' "
+            "has one effect of the exposed phase: take 'since_entry', which smooths over steps."
+        )
     elif phase_cuts is not None:
         raise SpecError(
             f"phase_cuts are for a model whose effect varies with time since entering the "
@@ -172,20 +181,23 @@ def _phase_cuts(cohort: Cohort | CohortScan, question: Question) -> Floats:
             "Give phase_cuts: in a query engine the times since entering the phase at which its "
             "effect may change are not chosen from the events."
         )
+    if question.measure == "episode":
+        return np.array([2.0, 3.0])
     episodes = find_episodes(cohort, question)
     require_comparison(episodes, question)
-    entered = cohort.phase_start[:, cohort.phases.index(question.exposed)]
-    times = np.concatenate(
-        [
-            (risk.stop - entered[risk.patient])[
-                risk.event & (risk.phase == risk.phases.index(question.exposed))
-            ]
-            for risk in episodes.values()
-        ]
-    )
+    asked = question if question.stepped else replace(question, measure="since_entry", lag=0.0)
+    exposure = courses_layout(cohort, replace(asked, phase_end=None)).exposure
+    stays = stays_of(cohort)
+    moments = []
+    for found in episodes.values():
+        treated = np.asarray(found.phase_names)[found.phase] == question.exposure
+        rows = found.event & treated
+        moments.append(measure_at(stays, exposure, found.patient[rows], found.stop[rows]))
+    times = np.concatenate(moments)
+    times = times[np.isfinite(times)]
     if np.unique(times).size < 2:
         raise SpecError(
-            f"Fewer than two events in {question.exposed}: its effect cannot vary with time since "
+            f"Fewer than two events in {question.exposure}: its effect cannot vary with time since "
             "entering it. Take a model with a constant effect, or give phase_cuts."
         )
     cuts = default_cuts(times, endpoints=len(episodes))

@@ -12,7 +12,8 @@ from typing import Any
 
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import validate_cuts
-from bayesblina.estimands.regimes import From, Never, Regime, observation, require_curves
+from bayesblina.estimands.regimes import From, Never, Regime, observation
+from bayesblina.estimands.windows import require_curves
 from bayesblina.hazards.definition import ModelDefinition, require_roles
 from bayesblina.hazards.parts import IllnessDeath
 from bayesblina.output.result_files import require_file_names
@@ -102,13 +103,19 @@ class Request:
         episodes = find_episodes(cohort, question)
         require_comparison(episodes, question)
         observed = observation(episodes, unit=cohort.unit)
+        layout = next(iter(episodes.values())).layout
         require_curves(
-            observed, question, regimes=curves.regimes, landmark=curves.landmark, times=curves.times
+            observed,
+            question,
+            regimes=curves.regimes,
+            landmark=curves.landmark,
+            times=curves.times,
+            layout=layout,
         )
         for landmark in curves.landmarks or ():
             question.require_landmark(landmark)
             regimes = (Never(), From(landmark))
-            require_curves(observed, question, regimes=regimes, landmark=landmark)
+            require_curves(observed, question, regimes=regimes, landmark=landmark, layout=layout)
         require_roles(self.model, _levels(cohort.covariates))
         joint = self.model.endpoints
         if isinstance(joint, IllnessDeath):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesblina.core.arrays import Floats, Ints
+from bayesblina.core.courses import Stays, bounds_of_stays
 from bayesblina.core.episodes import cut_follow_up, state_bounds
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
 from bayesblina.core.frozen import remade
@@ -27,6 +28,7 @@ from bayesblina.patients.rules import (
     any_of,
     settle,
 )
+from bayesblina.patients.stays import find_problems_of_stays, first_starts, lines_of_stays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,9 +104,14 @@ class Cohort:
     phases
         Phase names in order.
     phase_start, phase_end : ndarray, shape (patient, phase)
-        Start and end of each phase, NaN where there was none.
+        Start and end of each phase, NaN where there was none; of stays the first start, and no
+        end.
     phase_ends_known
-        Whether any phase has an end column.
+        Whether any phase has an end column, or patients are known by stays.
+    stays : Stays, or None
+        Stays in phases, where these may recur; None where each phase starts and ends once.
+    ordered
+        Whether phases come in the order of `phases`.
     transplant : ndarray, shape (patient,), or None
         Time of transplant, NaN without one; None if the table says nothing of transplants.
     covariates
@@ -140,6 +147,8 @@ class Cohort:
     phase_start: Floats
     phase_end: Floats
     phase_ends_known: bool = False
+    stays: Stays | None = None
+    ordered: bool = True
     transplant: Floats | None = None
     covariates: Mapping[str, Covariate] = field(default_factory=dict)
     synthetic: bool = False
@@ -150,7 +159,17 @@ class Cohort:
     file_hashes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        freeze = object.__setattr__
         problems = _problems_of_shape(self)
+        if self.stays is not None and not problems:
+            problems = find_problems_of_stays(
+                self.patients, self.stays, self.phases, ordered=self.ordered
+            )
+            if not problems:
+                starts = first_starts(self.stays, patients=self.size, phases=len(self.phases))
+                freeze(self, "phase_start", starts)
+                freeze(self, "phase_end", np.full(starts.shape, np.nan))
+                freeze(self, "phase_ends_known", True)
         if not problems:
             problems = find_short_numbers(self.patients, columns_of(self), self.unit)
             self._settle()
@@ -158,14 +177,16 @@ class Cohort:
             problems += find_problems(self.patients, columns_of(self), courses, self.unit)
         if problems:
             raise DataError(problems, source=self.source)
-        freeze = object.__setattr__
         for name in ("endpoints", "covariates", "file_hashes"):
             freeze(self, name, MappingProxyType(dict(getattr(self, name))))
         arrays = [self.patients, self.phase_start, self.phase_end]
         arrays += [covariate.values for covariate in self.covariates.values()]
         for outcome in self.endpoints.values():
             arrays += [outcome.time, outcome.event, outcome.entry]
-        arrays += [times for times in (self.transplant, self.persons) if times is not None]
+        held = [self.transplant, self.persons]
+        if self.stays is not None:
+            held += [getattr(self.stays, item.name) for item in fields(self.stays)]
+        arrays += [values for values in held if values is not None]
         for array in arrays:
             array.flags.writeable = False
 
@@ -190,6 +211,16 @@ class Cohort:
     def size(self) -> int:
         """Number of patients."""
         return int(self.patients.size)
+
+    @property
+    def recurring(self) -> bool:
+        """Whether patients are known by stays, so that phases may recur."""
+        return self.stays is not None
+
+    @property
+    def doses_known(self) -> bool:
+        """Whether it is known how much was given in each stay."""
+        return self.stays is not None and self.stays.dose is not None
 
     def account(self, *, cuts: ArrayLike = ()) -> Account:
         """Say what happened to every patient of the table.
@@ -237,6 +268,8 @@ class Cohort:
             lines += lines_of_endpoint(
                 name, outcome, self.patients, self.phases, starts, inner, self.unit
             )
+        if self.stays is not None:
+            lines += lines_of_stays(self.stays, self.patients, self.phases)
         lines += lines_of_order(self.endpoints, self.patients, self.unit)
         return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
 
@@ -278,8 +311,7 @@ class Cohort:
         taken = [name for name in (*columns, "transplant") if name in self.covariates]
         if taken:
             raise SpecError(f"Rename the covariate '{taken[0]}': a column has that name.")
-        ends = self.phase_end if self.phase_ends_known else None
-        bounds, states, state = state_bounds(self.phases, self.phase_start, ends=ends)
+        bounds, states, state = self._bounds()
         wanted = validate_cuts(() if cuts is None else cuts)
         tables = []
         for name in names:
@@ -290,8 +322,9 @@ class Cohort:
             outcome = self.endpoints[name]
             edges, time, entry, inner = snap([bounds, outcome.time, outcome.entry, wanted])
             seen = np.flatnonzero(np.isfinite(entry))
-            row, segment, start, stop = cut_follow_up(edges[:, seen], entry[seen], time[seen])
+            row, number, start, stop = cut_follow_up(edges[:, seen], entry[seen], time[seen])
             who = seen[row]
+            segment = state[number] if state.ndim == 1 else state[number, who]
             extra = {}
             if cuts is not None:
                 piece, interval, _ = split(start, stop, inner)
@@ -311,7 +344,7 @@ class Cohort:
                         "start": start,
                         "stop": stop,
                         "event": (outcome.event[who] & final).astype(np.int64),
-                        "phase": np.asarray(states)[state[segment]],
+                        "phase": np.asarray(states)[segment],
                         **extra,
                         **{
                             key: _shown(covariate, who)
@@ -324,6 +357,13 @@ class Cohort:
         result = pd.concat(tables, ignore_index=True)
         result.attrs["synthetic"] = self.synthetic
         return result
+
+    def _bounds(self) -> tuple[Floats, tuple[str, ...], Ints]:
+        """Find when patients enter each state: `state_bounds`, of stays by patient."""
+        if self.stays is None:
+            ends = self.phase_end if self.phase_ends_known else None
+            return state_bounds(self.phases, self.phase_start, ends=ends)
+        return bounds_of_stays(self.stays, self.phases, patients=self.size, ordered=self.ordered)
 
     def __repr__(self) -> str:
         """Show counts, never patients."""
@@ -405,4 +445,5 @@ def columns_of(cohort: Cohort) -> PatientColumns:
         end={name: cohort.phase_end[:, index] for index, name in enumerate(cohort.phases)},
         transplant=cohort.transplant,
         covariates={name: covariate.values for name, covariate in cohort.covariates.items()},
+        ordered=cohort.ordered,
     )

@@ -12,6 +12,16 @@ from bayesblina.core.errors import SpecError
 
 RESERVED_PHASES = frozenset({"entry", "off treatment", "transplant"})
 
+# Rows of a table of stays that may be left out, and what an account says of them.
+LEFT_OUT_STAYS: Mapping[str, str] = MappingProxyType(
+    {
+        "strangers": "stays of patients who are not in the cohort were left out",
+        "other phases": "stays in phases that are not listed were left out",
+        "empty": "stays that end as they start were left out",
+        "after": "stays that start after the end of follow-up were left out",
+    }
+)
+LeaveOutStays = Literal["strangers", "other phases", "empty", "after"]
 Recorded = Literal["exact", "visits"]
 VISITS = (
     "recorded = 'visits': an event that is found at a visit happened at some time since the visit "
@@ -122,9 +132,7 @@ class Phases:
         )
         if not phases:
             raise SpecError("Name at least one phase: Phases(maintenance='maintenance_month').")
-        for name in phases:
-            if name in RESERVED_PHASES or name.startswith("before "):
-                raise SpecError(f"'{name}' has a meaning of its own; give the phase another name.")
+        _require_names_of_phases(list(phases))
 
     @classmethod
     def from_dict(cls, phases: Mapping[str, str | Phase]) -> Phases:
@@ -166,3 +174,179 @@ class Phases:
     def __hash__(self) -> int:
         """Hash names, order and columns."""
         return hash(self.items())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Courses:
+    """A table of stays in phases, in which phases may recur: one row per stay.
+
+    Takes the place of `Phases` where patients are read.
+
+    Parameters
+    ----------
+    table
+        A DataFrame or the path of a file, as for `bayesblina.read_cohort`: rows of patients'
+        stays, in any order, such as those of ADEX or of a nursing record.
+    patient, start, stop, phase
+        Columns with the patient's id, the beginning and end of the stay (times, or dates where the
+        patients' are dates; an empty end means that it went on), and the phase.
+    phases
+        Phases: their names as the column gives them, or a mapping from the names wanted to the
+        text, or the texts, in the column.
+    dose
+        Column with what was given in the stay, in all.
+    cycle
+        Column with the number or name of the cycle: a stay with that of the stay before goes on
+        with it. Without it each stay is a cycle.
+    bridge
+        Gaps up to this length between stays in one phase are none, in the cohort's unit.
+    overlap
+        What overlapping stays mean: ``"refuse"``; a list of phases, of which the first one that
+        a patient is in holds; or a mapping from phases joined by ``" + "`` to the name of their
+        combination, a phase of its own: ``{"blina + tki": "combination"}``.
+    order
+        ``"listed"``: no phase comes after one that is listed later; ``"any"``.
+    leave_out
+        What is left out, and counted, where it would be refused: ``"strangers"`` (patients who
+        are not in the cohort), ``"other phases"``, ``"empty"`` stays, and those that start
+        ``"after"`` the end of follow-up.
+
+    Raises
+    ------
+    SpecError
+        If a value is impossible in itself.
+
+    Examples
+    --------
+    >>> courses = Courses(
+    ...     table="stays.csv",
+    ...     patient="id",
+    ...     start="from",
+    ...     stop="to",
+    ...     phase="drug",
+    ...     phases={"treatment": ["blina", "blina reduced"]},
+    ...     bridge=0.25,
+    ... )
+    >>> courses.names
+    ('treatment',)
+    """
+
+    table: Any
+    patient: str
+    start: str
+    stop: str
+    phase: str
+    phases: Sequence[str] | Mapping[str, str | Sequence[str]]
+    dose: str | None = None
+    cycle: str | None = None
+    bridge: float = 0.0
+    overlap: Literal["refuse"] | Sequence[str] | Mapping[str, str] = "refuse"
+    order: Literal["listed", "any"] = "listed"
+    leave_out: Sequence[LeaveOutStays] = ()
+
+    def __post_init__(self) -> None:
+        phases: object = self.phases
+        if isinstance(phases, str) or not isinstance(phases, Mapping | Sequence):
+            raise SpecError(f"phases must list names, or map them to texts, got {phases!r}.")
+        _require_names_of_phases(self.names)
+        texts = [text for held in self.texts.values() for text in held]
+        if len(set(texts)) != len(texts):
+            raise SpecError(f"phases: each needs texts of its own in the column, got {phases!r}.")
+        bridge: object = self.bridge
+        if isinstance(bridge, bool) or not isinstance(bridge, int | float):
+            raise SpecError(f"bridge must be a length of time, got {bridge!r}.")
+        if not 0 <= bridge < float("inf"):
+            raise SpecError(f"bridge must be a length of time from 0 on, got {bridge!r}.")
+        if self.order not in ("listed", "any"):
+            raise SpecError(f"order must be 'listed' or 'any', got {self.order!r}.")
+        if isinstance(self.leave_out, str) or not set(self.leave_out) <= set(LEFT_OUT_STAYS):
+            raise SpecError(
+                f"leave_out must list some of {', '.join(LEFT_OUT_STAYS)}, got {self.leave_out!r}."
+            )
+        _require_overlap(self.overlap, self.names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Phase names in order, without those of combinations."""
+        return tuple(self.phases)
+
+    def items(self) -> tuple[tuple[str, Phase], ...]:
+        """Phases with columns in the table of patients: none."""
+        return ()
+
+    @property
+    def combinations(self) -> dict[frozenset[str], str]:
+        """Names of combinations of phases, by these."""
+        if not isinstance(self.overlap, Mapping):
+            return {}
+        return {frozenset(joined.split(" + ")): name for joined, name in self.overlap.items()}
+
+    @property
+    def priority(self) -> tuple[str, ...] | None:
+        """Phases of which the first that a patient is in holds; None without such a rule."""
+        if isinstance(self.overlap, str | Mapping):
+            return None
+        return tuple(self.overlap)
+
+    @property
+    def texts(self) -> dict[str, tuple[str, ...]]:
+        """Texts in the column by phase."""
+        if not isinstance(self.phases, Mapping):
+            return {name: (name,) for name in self.phases}
+        return {
+            name: (held,) if isinstance(held, str) else tuple(held)
+            for name, held in self.phases.items()
+        }
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Columns of the table by their roles."""
+        named = {
+            "patient": self.patient,
+            "start": self.start,
+            "stop": self.stop,
+            "phase": self.phase,
+            "dose": self.dose,
+            "cycle": self.cycle,
+        }
+        return {role: column for role, column in named.items() if column is not None}
+
+
+def _require_names_of_phases(names: Sequence[object]) -> None:
+    """Refuse names that phases cannot have."""
+    if not names:
+        raise SpecError("Name at least one phase.")
+    if len(set(names)) != len(names):
+        raise SpecError(f"Each phase is named once, got {list(names)!r}.")
+    for name in names:
+        if not isinstance(name, str):
+            raise SpecError(f"A phase's name is a text, got {name!r}.")
+        if name in RESERVED_PHASES or name.startswith("before "):
+            raise SpecError(f"'{name}' has a meaning of its own; give the phase another name.")
+
+
+def _require_overlap(overlap: object, names: Sequence[str]) -> None:
+    """Refuse rules for overlapping stays that say nothing of the phases there are."""
+    if overlap == "refuse":
+        return
+    if isinstance(overlap, Mapping):
+        for joined, name in overlap.items():
+            parts = str(joined).split(" + ")
+            if len(parts) < 2 or len(set(parts)) != len(parts) or not set(parts) <= set(names):
+                raise SpecError(
+                    f"overlap: expected phases joined by ' + ', such as '{' + '.join(names[:2])}', "
+                    f"got {joined!r}."
+                )
+            _require_names_of_phases([name])
+            if name in names:
+                raise SpecError(f"overlap: '{name}' is a phase: name the combination otherwise.")
+        return
+    if isinstance(overlap, str) or not isinstance(overlap, Sequence):
+        raise SpecError(
+            "overlap must be 'refuse', a list of phases by priority, or a mapping of joined phases "
+            f"to names, got {overlap!r}."
+        )
+    if sorted(map(str, overlap)) != sorted(names):
+        raise SpecError(
+            f"overlap: list all phases once, the one that holds first; got {overlap!r}."
+        )

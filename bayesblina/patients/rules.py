@@ -95,6 +95,7 @@ class PatientColumns:
     `start`, `end`: by phase, in order.
     `transplant`: times of transplants; None if nothing is known of them.
     `covariates`: by name: numbers, or positions of levels.
+    `ordered`: whether phases come in the order given.
     """
 
     time: Mapping[str, Any]
@@ -103,6 +104,7 @@ class PatientColumns:
     end: Mapping[str, Any]
     transplant: Any = None
     covariates: Mapping[str, Any] = field(default_factory=dict)
+    ordered: bool = True
 
     def marks(self) -> dict[str, Any]:
         """Lay out all times at which states may begin, by role."""
@@ -343,7 +345,7 @@ def _of_phases(
             found=f"{phase} ends before it starts, or without having started",
             expected="Correct the dates.",
         )
-        for earlier in names[:index]:
+        for earlier in names[:index] if columns.ordered else ():
             yield Breach(
                 role=f"{phase}.start",
                 rows=late(columns.start[earlier], start),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.courses import CourseLayout, CourseMarks, cut_at_marks
 from bayesblina.core.episodes import (
     AT_RISK,
     TRANSPLANT,
@@ -23,7 +24,7 @@ from bayesblina.core.intervals import TIE_TOLERANCE, snap
 from bayesblina.patients.account import Line
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.question import ENTRY, Question, bind
-from bayesblina.person_time.segments import Course, course_of, reasons
+from bayesblina.person_time.segments import Course, course_of, marks_of, reasons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,7 @@ class Episodes:
     `left_out`: who does not contribute, by reason.
     `time_at_risk`, `events`: totals over the patients who contribute, taken before their time was
     cut.
+    `layout`: how states follow from stays, where marks are each patient's own.
     """
 
     endpoint: str
@@ -81,6 +83,7 @@ class Episodes:
     left_out: tuple[LeftOut, ...]
     time_at_risk: float
     events: int
+    layout: CourseLayout | None = None
 
 
 def find_episodes(
@@ -102,7 +105,13 @@ def find_episodes(
             "with read_cohort."
         )
     course = course_of(cohort, question, phase_cuts)
-    marked = marked_bounds(course.marks, cohort.phase_start, cohort.phase_end, cohort.transplant)
+    own_marks = marks_of(cohort, course)
+    if own_marks is None:
+        marked = marked_bounds(
+            course.marks, cohort.phase_start, cohort.phase_end, cohort.transplant
+        )
+    else:
+        marked = own_marks.time
     eligible = np.full(cohort.size, -np.inf)
     if course.eligible_phase is not None:
         eligible = cohort.phase_start[:, course.eligible_phase]
@@ -120,7 +129,7 @@ def find_episodes(
             name,
             course,
             reasons(question),
-            marked,
+            marked if own_marks is None else replace(own_marks, time=marked),
             time_at_risk(
                 own[2 * position],
                 cohort.endpoints[name].event,
@@ -139,22 +148,26 @@ def _episodes(
     endpoint: str,
     course: Course,
     worded: Sequence[str],
-    marked: Floats,
+    marked: Floats | CourseMarks,
     at_risk: tuple[Floats, Floats, Bools, Ints],
 ) -> Episodes:
     """Cut one endpoint's time at risk at the marks of states."""
     begin, stop, event, reason = at_risk
     rows = np.flatnonzero(reason == AT_RISK)
     begin, stop, event = begin[rows], stop[rows], event[rows]
-    bounds = marked[:, rows]
-    with np.errstate(invalid="ignore"):  # infinite times are near to none
-        settle_bounds(bounds, begin, stop, *course.tie.steps)
-        order_bounds(bounds)
-    who, number, starts, ends = cut_follow_up(bounds, begin, stop)
+    if isinstance(marked, CourseMarks):
+        who, state, starts, ends = cut_at_marks(marked, rows, begin, stop, *course.tie.steps)
+    else:
+        bounds = marked[:, rows]
+        with np.errstate(invalid="ignore"):  # infinite times are near to none
+            settle_bounds(bounds, begin, stop, *course.tie.steps)
+            order_bounds(bounds)
+        who, number, starts, ends = cut_follow_up(bounds, begin, stop)
+        state = course.segment_states[number]
     return Episodes(
         endpoint=endpoint,
         patient=rows[who],
-        phase=course.segment_states[number],
+        phase=state,
         start=starts,
         stop=ends,
         event=event[who] & (ends == stop[who]),
@@ -172,6 +185,7 @@ def _episodes(
         ),
         time_at_risk=float((stop - begin).sum()),
         events=int(event.sum()),
+        layout=course.courses,
     )
 
 
@@ -179,7 +193,7 @@ def roles_of(phases: Sequence[str], question: Question) -> list[str]:
     """Say what each state is to a question."""
 
     def role(name: str) -> str:
-        if name == question.exposed:
+        if name == question.exposure:
             return "exposed"
         if question.reference is None:
             return "other" if name == TRANSPLANT else "reference"
@@ -279,14 +293,14 @@ def require_comparison(episodes: Mapping[str, Episodes], question: Question) -> 
 def require_contents(contents: Mapping[str, Contents], question: Question) -> None:
     """Check that there is something to compare, where it is counted already."""
     against = question.reference
-    outside = f"time outside {question.exposed}" if against is None else f"time in {against}"
+    outside = f"time outside {question.exposure}" if against is None else f"time in {against}"
     problems = []
     for name, found in contents.items():
         checks = (
             (found.patients > 0, "no patient is ever eligible"),
             (found.patients > 1, "only one patient is eligible"),
             (found.events > 0, "no event among the eligible patients"),
-            ("exposed" in found.visited, f"no eligible patient has time in {question.exposed}"),
+            ("exposed" in found.visited, f"no eligible patient has time in {question.exposure}"),
             ("reference" in found.visited, f"no eligible patient has {outside}"),
         )
         failed = next((message for passed, message in checks if not passed), None)

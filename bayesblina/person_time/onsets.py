@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Floats, Ints
+from bayesblina.core.courses import bounds_of_stays
 from bayesblina.core.episodes import segment_times, state_bounds
 from bayesblina.core.errors import (
     DataError,
@@ -445,20 +446,30 @@ def _assign(
     file_hashes: Mapping[str, str],
 ) -> AdverseEvents:
     begin, stop = observed
-    bounds, phases, state = state_bounds(
-        cohort.phases,
-        cohort.phase_start,
-        ends=cohort.phase_end if phase_end == "current" else None,
-        transplant=cohort.transplant if transplant == "phase" else None,
-    )
+    moved = cohort.transplant if transplant == "phase" else None
+    if cohort.stays is None:
+        ends = cohort.phase_end if phase_end == "current" else None
+        bounds, phases, of_segment = state_bounds(
+            cohort.phases, cohort.phase_start, ends=ends, transplant=moved
+        )
+        state = np.broadcast_to(of_segment[:, None], (of_segment.size, cohort.size))
+    else:
+        bounds, phases, state = bounds_of_stays(
+            cohort.stays,
+            cohort.phases,
+            patients=cohort.size,
+            ordered=cohort.ordered,
+            measure="current" if phase_end == "current" else "ever",
+            transplant=moved,
+        )
     opened, closed = segment_times(bounds, begin, stop)
     time = np.zeros((cohort.size, len(phases)))
-    np.add.at(time.T, state, closed - opened)
+    np.add.at(time, (np.arange(cohort.size)[None, :], state), closed - opened)
     # The last segment that is not empty and has begun by the time of the event.
     slack = SAME_MOMENT / DAYS_PER_UNIT[cohort.unit]
     begun = (opened[:, who] <= times + slack) & (closed > opened)[:, who]
     last = len(begun) - 1 - np.argmax(begun[::-1], axis=0)
-    phase = state[last]
+    phase = state[last, who]
     seen = np.flatnonzero((time > 0).any(axis=0))
     terms, term = np.unique(names, return_inverse=True)
     return AdverseEvents(

@@ -29,6 +29,7 @@ from bayesblina.core.episodes import (
     order_bounds,
     segment,
     settle_bounds,
+    settled,
     tie_width,
     time_at_risk,
 )
@@ -44,6 +45,7 @@ for function in (
     time_at_risk,
     tie_width,
     fill_bounds,
+    settled,
     settle_bounds,
     order_bounds,
     segment,
@@ -116,6 +118,7 @@ def fill_at_risk(
 @numba.njit(inline="always")
 def _walk(
     bounds: Any,
+    states: Any,
     i: Any,
     begin: Any,
     stop: Any,
@@ -127,11 +130,29 @@ def _walk(
     offsets: Any,
     from_times: Any,
     widths: Any,
-) -> None:
-    """Find where a patient's states begin and end."""
-    fill_bounds(bounds, i, phase_start, phase_end, transplant, kinds, phases, offsets)
-    settle_bounds(bounds, begin, stop, from_times, widths)
-    order_bounds(bounds)
+    first: Any,
+    times: Any,
+    entered: Any,
+) -> Any:
+    """Find where a patient's states begin and end, and how many there are.
+
+    `bounds`, `states` are written to; `states` only where marks are the patient's own.
+    `first`, `times`, `entered`: marks of each patient (`bayesblina.core.courses.CourseMarks`);
+    empty where all patients have the same.
+    """
+    if first.size:
+        marks = first[i + 1] - first[i]
+        bounds[0], bounds[marks + 1] = 0.0, np.inf
+        for m in range(marks):
+            bounds[m + 1], states[m + 1] = times[first[i] + m], entered[first[i] + m]
+    else:
+        marks = kinds.size
+        fill_bounds(
+            bounds[: marks + 2], i, phase_start, phase_end, transplant, kinds, phases, offsets
+        )
+    settle_bounds(bounds[: marks + 2], begin, stop, from_times, widths)
+    order_bounds(bounds[: marks + 2])
+    return marks + 1
 
 
 def list_entries(
@@ -146,21 +167,28 @@ def list_entries(
     offsets: Any,
     from_times: Any,
     widths: Any,
+    own_first: Any,
+    own_times: Any,
+    own_states: Any,
+    most: Any,
+    states: Any,
     effects: Any,
     times: Any,
     effect: Any,
     found: Any,
 ) -> None:
     """List when patients enter states with another effect, and count these entries."""
-    marks = kinds.size
-    bounds = np.empty(marks + 2)
+    bounds = np.empty(most + 2)
+    state = np.zeros(most + 2, dtype=np.int64)
+    state[: states.size] = states
     count = 0
     for i in range(begin.size):
         if reason[i] != AT_RISK:
             continue
         start, end = begin[i], stop[i]
-        _walk(
+        segments = _walk(
             bounds,
+            state,
             i,
             start,
             end,
@@ -172,16 +200,20 @@ def list_entries(
             offsets,
             from_times,
             widths,
+            own_first,
+            own_times,
+            own_states,
         )
         before = -1
-        for m in range(marks + 1):
+        for m in range(segments):
             low, high = segment(bounds, m, start, end)
             if not low < high:
                 continue
-            if before >= 0 and before != effects[m]:
-                times[count], effect[count] = low, effects[m]
+            now = effects[state[m]]
+            if before >= 0 and before != now:
+                times[count], effect[count] = low, now
                 count += 1
-            before = effects[m]
+            before = now
     found[0] = count
 
 
@@ -198,6 +230,10 @@ def add_patients(
     offsets: Any,
     from_times: Any,
     widths: Any,
+    own_first: Any,
+    own_times: Any,
+    own_states: Any,
+    most: Any,
     states: Any,
     upper_cuts: Any,
     lower_cuts: Any,
@@ -215,8 +251,9 @@ def add_patients(
     visitors: Any,
 ) -> None:
     """Add events and person-time to sums by state, group, interval and moment."""
-    marks = kinds.size
-    bounds = np.empty(marks + 2)
+    bounds = np.empty(most + 2)
+    state = np.zeros(most + 2, dtype=np.int64)
+    state[: states.size] = states
     count = partial.shape[3]
     values = np.ones(count)
     seen_by = np.full(first.size, -1)
@@ -224,8 +261,9 @@ def add_patients(
         if reason[i] != AT_RISK:
             continue
         start, end = begin[i], stop[i]
-        _walk(
+        segments = _walk(
             bounds,
+            state,
             i,
             start,
             end,
@@ -237,16 +275,19 @@ def add_patients(
             offsets,
             from_times,
             widths,
+            own_first,
+            own_times,
+            own_states,
         )
         times = weight[i] if weight.size else 1.0
         if degrees.size:
             _products(values, degrees, x, i)
         g = group[i]
-        for m in range(marks + 1):
+        for m in range(segments):
             low, high = segment(bounds, m, start, end)
             if not low < high:
                 continue
-            s = states[m]
+            s = state[m]
             if seen_by[s] != i:
                 seen_by[s] = i
                 visitors[s] += 1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from bayesblina.core.courses import AMOUNTS, LASTING, MEASURES, STEPPED, Amount, Measure
 from bayesblina.core.errors import (
     SpecError,
     require_kind,
@@ -15,6 +16,7 @@ from bayesblina.core.errors import (
     unknown_endpoint,
     unknown_phase,
 )
+from bayesblina.core.intervals import validate_cuts
 from bayesblina.patients.account import to_html
 
 ENTRY = "entry"
@@ -32,8 +34,8 @@ class Question:
     Parameters
     ----------
     exposed
-        Phase whose effect is asked for. It is a time-varying state: a patient counts as exposed
-        only from the phase's start.
+        Phase whose effect is asked for, or several, which count as one. It is a time-varying
+        state: a patient counts as exposed only from the phase's start.
     eligible_from
         Population: ``"entry"`` (at risk from each endpoint's own entry) or a phase (only patients
         who reached it, at risk from its start).
@@ -55,6 +57,20 @@ class Question:
     transplant
         ``"censor"`` (at the transplant), ``"phase"`` (a state of its own, with its own effect,
         for good) or ``"ignore"``. Must be chosen where the cohort records transplants.
+    measure
+        By which measure of a patient's own history the exposure enters: ``"current"`` (in it now)
+        and ``"ever"`` (entered, until another phase is), of which `phase_end` is the short form;
+        ``"since_entry"`` (time since entering it first); ``"since_end"`` (in it, or time since
+        leaving it last: an effect that is carried over and wanes); ``"cumulative"`` (what has
+        been had of it so far, also while off it); ``"episode"`` (in it for the first time, the
+        second ...). All but the first two have an effect by step, which a model such as
+        ``"since_entry"`` smooths.
+    steps
+        Where the steps lie, rising: times, or, of ``"cumulative"``, amounts that are exceeded
+        from then on; of ``"episode"`` the numbers with which a new step begins. None for those
+        that a model chooses by the events.
+    amount
+        What ``"cumulative"`` counts: ``"time"``, ``"cycles"`` begun, or ``"dose"``.
 
     Raises
     ------
@@ -65,9 +81,11 @@ class Question:
     --------
     >>> Question(exposed="maintenance", eligible_from="consolidation").reference is None
     True
+    >>> Question(exposed=["a", "b"], eligible_from="entry", measure="current").exposure
+    'a or b'
     """
 
-    exposed: str
+    exposed: str | Sequence[str]
     eligible_from: str
     reference: str | None = None
     endpoints: tuple[str, ...] | None = None
@@ -75,8 +93,12 @@ class Question:
     lag: float = 0.0
     phase_end: Literal["ever", "current"] | None = None
     transplant: Literal["censor", "phase", "ignore"] | None = None
+    measure: Measure | None = None
+    steps: Sequence[float] | None = None
+    amount: Amount = "time"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "exposed", _exposed(self.exposed))
         for name in ("landmark", "lag"):
             value: object = getattr(self, name)
             if value is None and name == "landmark":
@@ -87,8 +109,9 @@ class Question:
             if not isinstance(names, list | tuple):
                 raise SpecError(f"endpoints must be a tuple of names, got {names!r}.")
             object.__setattr__(self, "endpoints", tuple(str(name) for name in names))
-        if self.reference is not None and self.reference == self.exposed:
-            raise SpecError(f"exposed and reference are both '{self.exposed}'.")
+        if self.reference is not None and self.reference in self.exposed_phases:
+            raise SpecError(f"exposed and reference are both '{self.reference}'.")
+        _require_measure(self)
         if self.landmark is not None and not 0 <= self.landmark < np.inf:
             raise SpecError(f"landmark must be a time from 0 on, got {self.landmark!r}.")
         if not 0 <= self.lag < np.inf:
@@ -107,12 +130,32 @@ class Question:
             )
 
     @property
+    def exposed_phases(self) -> tuple[str, ...]:
+        """Phases that are exposed."""
+        return (self.exposed,) if isinstance(self.exposed, str) else tuple(self.exposed)
+
+    @property
+    def exposure(self) -> str:
+        """Name of what is exposed, in results."""
+        return " or ".join(self.exposed_phases)
+
+    @property
+    def measured(self) -> Measure:
+        """By which measure the exposure enters."""
+        return self.measure or self.phase_end or "ever"
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the exposure has an effect by step."""
+        return self.measure in STEPPED
+
+    @property
     def against(self) -> str:
         """What the exposed phase is compared with, in words."""
         if self.reference is not None:
             return self.reference
         transplanted = " and before transplant" if self.transplant == "phase" else ""
-        return f"every eligible moment without {self.exposed}{transplanted}"
+        return f"every eligible moment without {self.exposure}{transplanted}"
 
     def require_landmark(self, landmark: float | None) -> None:
         """Refuse curves from before the question's own landmark.
@@ -153,7 +196,7 @@ class Question:
         )
         if self.landmark is not None:
             population += f", event-free and under observation at {self.landmark:g}"
-        treatment = f"{self.exposed} (time-varying) against "
+        treatment = f"{self.exposure} ({_MEASURED[self.measure or 'ever']}) against "
         treatment += self.against
         if self.lag:
             treatment += f"; exposure counts from {self.lag:g} after its start, not before"
@@ -181,6 +224,56 @@ class Question:
         return to_html(("Question", ""), list(self.estimand().items()))
 
 
+# How each measure is named in an estimand's words.
+_MEASURED: Mapping[Measure, str] = {
+    "current": "time-varying, while in it",
+    "ever": "time-varying",
+    "since_entry": "time-varying, by time since entering it",
+    "since_end": "time-varying, while in it and by time since leaving it",
+    "cumulative": "time-varying, by what has been had of it",
+    "episode": "time-varying, by how often it was entered",
+}
+
+
+def _exposed(given: object) -> str | tuple[str, ...]:
+    """Take one phase, or several."""
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise SpecError(f"exposed must name a phase, or list several, got {given!r}.")
+    if not names or len(set(names)) != len(names):
+        raise SpecError(f"exposed must name at least one phase, and each once, got {given!r}.")
+    return str(names[0]) if len(names) == 1 else tuple(names)
+
+
+def _require_measure(question: Question) -> None:
+    """Refuse impossible measures of the exposure, and make steps numbers."""
+    measure = question.measure
+    if measure is not None and measure not in MEASURES:
+        raise SpecError(f"measure must be one of {', '.join(MEASURES)}, got {measure!r}.")
+    if question.amount not in AMOUNTS:
+        raise SpecError(f"amount must be one of {', '.join(AMOUNTS)}, got {question.amount!r}.")
+    if question.amount != "time" and measure != "cumulative":
+        raise SpecError(f"amount='{question.amount}' is for measure='cumulative'.")
+    if measure is not None and question.phase_end not in (None, measure):
+        raise SpecError(
+            f"phase_end='{question.phase_end}' is short for measure='{question.phase_end}', and "
+            f"measure is '{measure}': leave phase_end out."
+        )
+    if measure in LASTING and question.reference is not None:
+        raise SpecError(
+            f"measure='{measure}' goes on whatever phase follows, so that time in the reference "
+            f"'{question.reference}' may be exposed: leave reference out."
+        )
+    if question.steps is None:
+        return
+    if not question.stepped:
+        raise SpecError(f"steps are for a measure that has them: {', '.join(STEPPED)}.")
+    steps = validate_cuts(question.steps, name="steps")
+    if measure == "episode" and ((steps != np.round(steps)) | (steps < 2)).any():
+        raise SpecError(f"steps of episodes are whole numbers from 2 on, got {question.steps!r}.")
+    object.__setattr__(question, "steps", tuple(steps.tolist()))
+
+
 @runtime_checkable
 class Enrolled(Protocol):
     """What a question needs to know of patients, wherever they are."""
@@ -201,6 +294,21 @@ class Enrolled(Protocol):
         ...
 
     @property
+    def recurring(self) -> bool:
+        """Whether patients are known by stays, so that phases may recur."""
+        ...
+
+    @property
+    def ordered(self) -> bool:
+        """Whether phases come in the order given."""
+        ...
+
+    @property
+    def doses_known(self) -> bool:
+        """Whether it is known how much was given in each stay."""
+        ...
+
+    @property
     def endpoints(self) -> Mapping[str, object]:
         """Endpoints by name."""
         ...
@@ -217,18 +325,18 @@ def bind(question: Question, cohort: Enrolled) -> tuple[str, ...]:
     require_kind(question, Question, "question")
     if not cohort.phases:
         raise SpecError(
-            f"exposed: the cohort has no phase '{question.exposed}', since it was read without "
+            f"exposed: the cohort has no phase '{question.exposure}', since it was read without "
             "phases: name them with phases=, where the patients are read. Everybody together, or "
             "by a covariate, is described by kaplan_meier and nelson_aalen, which need no Question."
         )
     for role, name in (
-        ("exposed", question.exposed),
+        *(("exposed", name) for name in question.exposed_phases),
         ("reference", question.reference),
         ("eligible_from", None if question.eligible_from == ENTRY else question.eligible_from),
     ):
         if name is not None and name not in cohort.phases:
             raise SpecError(unknown_phase(role, name, cohort.phases))
-    if question.eligible_from != ENTRY:
+    if question.eligible_from != ENTRY and not cohort.recurring:
         order = cohort.phases.index
         if question.reference is not None and order(question.reference) < order(
             question.eligible_from
@@ -251,9 +359,18 @@ def bind(question: Question, cohort: Enrolled) -> tuple[str, ...]:
             "The cohort records transplants: say what happens at one, with "
             "Question(transplant='censor'), 'phase' or 'ignore'."
         )
-    if cohort.phase_ends_known and question.phase_end is None:
+    if question.amount == "dose" and not cohort.doses_known:
+        raise SpecError(
+            "amount='dose', but nothing is known of doses: name their column where stays are read."
+        )
+    if question.amount == "cycles" and not cohort.recurring:
+        raise SpecError(
+            "amount='cycles', but the cohort has one start and one end of each phase: read the "
+            "stays, one row each."
+        )
+    if cohort.phase_ends_known and question.measure is None and question.phase_end is None:
         raise SpecError(
             "The cohort records phase ends: say what happens at one, with "
-            "Question(phase_end='ever') or 'current'."
+            "Question(phase_end='ever') or 'current', or another measure."
         )
     return names

@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bayesblina.core.arrays import Floats
+from bayesblina.core.courses import (
+    CourseLayout,
+    CourseMarks,
+    Exposure,
+    Stays,
+    course_marks,
+    lay_out_courses,
+    stays_of_phases,
+)
 from bayesblina.core.episodes import Layout, lay_out
+from bayesblina.core.errors import SpecError
+from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.rules import Tie, tie_of
 from bayesblina.person_time.question import ENTRY, Enrolled, Question
 
@@ -19,12 +30,14 @@ class Course(Layout):
     `landmark`: only time at risk after it counts, of those at risk then; None for no landmark.
     `censor_at_transplant`: whether follow-up ends at a transplant.
     `tie`: how far from the end of follow-up a mark may be and still count as at it.
+    `courses`: how states follow from stays, where marks are each patient's own; else None.
     """
 
     eligible_phase: int | None
     landmark: float | None
     censor_at_transplant: bool
     tie: Tie
+    courses: CourseLayout | None = None
 
 
 def course_of(patients: Enrolled, question: Question, phase_cuts: Floats | None = None) -> Course:
@@ -33,14 +46,20 @@ def course_of(patients: Enrolled, question: Question, phase_cuts: Floats | None 
     `phase_cuts`, shape (n_pieces - 1,): times since entering the exposed phase at which time in it
     is cut.
     """
-    layout = lay_out(
-        patients.phases,
-        ends=question.phase_end == "current",
-        transplant=question.transplant == "phase",
-        exposed=question.exposed,
-        lag=question.lag,
-        cuts=() if phase_cuts is None else phase_cuts.tolist(),
-    )
+    courses = None
+    transplant = question.transplant == "phase"
+    if patients.recurring or question.stepped or len(question.exposed_phases) > 1:
+        layout: Layout = courses_layout(patients, question, phase_cuts)
+        courses = layout if isinstance(layout, CourseLayout) else None
+    else:
+        layout = lay_out(
+            patients.phases,
+            ends=question.measured == "current",
+            transplant=transplant,
+            exposed=question.exposure,
+            lag=question.lag,
+            cuts=() if phase_cuts is None else phase_cuts.tolist(),
+        )
     return Course(
         states=layout.states,
         phase_names=layout.phase_names,
@@ -52,7 +71,50 @@ def course_of(patients: Enrolled, question: Question, phase_cuts: Floats | None 
         landmark=question.landmark,
         censor_at_transplant=question.transplant == "censor",
         tie=tie_of(patients.unit),
+        courses=courses,
     )
+
+
+def courses_layout(
+    patients: Enrolled, question: Question, steps: Floats | None = None
+) -> CourseLayout:
+    """Lay out the states of a question where marks are each patient's own.
+
+    `steps`, shape (n_steps - 1,): where the exposure's steps lie, unless the question says.
+    """
+    if steps is not None and not question.stepped:
+        raise SpecError(
+            "Phases may recur here, so that time since entering one says which entry: ask with "
+            "measure='since_entry' (the first), or another measure that has steps."
+        )
+    given = question.steps if steps is None else steps.tolist()
+    return lay_out_courses(
+        patients.phases,
+        Exposure(
+            phases=tuple(patients.phases.index(name) for name in question.exposed_phases),
+            label=question.exposure,
+            measure=question.measured,
+            steps=tuple(given or ()),
+            amount=question.amount,
+            lag=question.lag,
+        ),
+        ordered=patients.ordered,
+        transplant=question.transplant == "phase",
+    )
+
+
+def stays_of(cohort: Cohort) -> Stays:
+    """Take the stays of a cohort's patients, of phases that do not recur too."""
+    if cohort.stays is not None:
+        return cohort.stays
+    return stays_of_phases(cohort.phase_start, cohort.phase_end)
+
+
+def marks_of(cohort: Cohort, course: Course) -> CourseMarks | None:
+    """Find when the states of a cohort's patients begin, where marks are each patient's own."""
+    if course.courses is None:
+        return None
+    return course_marks(stays_of(cohort), course.courses, cohort.size, cohort.transplant)
 
 
 def reasons(question: Question) -> Sequence[str]:

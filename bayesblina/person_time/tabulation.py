@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.courses import CourseMarks
 from bayesblina.core.episodes import AT_RISK, columns_of
 from bayesblina.core.intervals import TIE_TOLERANCE, person_time_by_interval
+from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.person_time import passes
 from bayesblina.person_time.passes import constant, run_compiled
-from bayesblina.person_time.segments import Course
+from bayesblina.person_time.segments import Course, marks_of
 
 
 class Block(Protocol):
@@ -51,12 +53,17 @@ class Block(Protocol):
         """Times of transplants."""
         ...
 
+    @property
+    def marks(self) -> CourseMarks | None:
+        """Marks of patients' own states; None where the course's marks are everybody's."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BlockPart:
     """Some of a block's patients.
 
-    `size`, `endpoints`, `phase_start`, `phase_end`, `transplant`: as of a `Block`.
+    `size`, `endpoints`, `phase_start`, `phase_end`, `transplant`, `marks`: as of a `Block`.
     """
 
     rows: slice
@@ -65,6 +72,20 @@ class BlockPart:
     phase_start: Floats
     phase_end: Floats
     transplant: Floats | None
+    marks: CourseMarks | None = None
+
+
+def block_of(cohort: Cohort, course: Course) -> BlockPart:
+    """Take a cohort's patients as one block; nothing of theirs is copied."""
+    return BlockPart(
+        rows=slice(0, cohort.size),
+        size=cohort.size,
+        endpoints=cohort.endpoints,
+        phase_start=cohort.phase_start,
+        phase_end=cohort.phase_end,
+        transplant=cohort.transplant,
+        marks=marks_of(cohort, course),
+    )
 
 
 def part_of(block: Block, rows: slice) -> BlockPart:
@@ -82,6 +103,7 @@ def part_of(block: Block, rows: slice) -> BlockPart:
         phase_start=start,
         phase_end=block.phase_end[rows],
         transplant=None if block.transplant is None else block.transplant[rows],
+        marks=None if block.marks is None else block.marks.of(rows),
     )
 
 
@@ -209,8 +231,8 @@ def merged_bounds(parts: Sequence[Bounds]) -> Bounds:
 
 def entries_of(block: Block, risk: AtRisk, course: Course, effects: Sequence[int]) -> list[Floats]:
     """Find when patients enter states with another effect on the hazard."""
-    of_state = np.array(effects, dtype=np.int64)
-    room = block.size * max(len(course.marks), 1)
+    marks = block.marks
+    room = max(block.size * len(course.marks) if marks is None else marks.time.size, 1)
     times, effect = np.empty(room), np.empty(room, dtype=np.int8)
     entries = np.zeros(1, dtype=np.int64)
     run_compiled(
@@ -219,7 +241,7 @@ def entries_of(block: Block, risk: AtRisk, course: Course, effects: Sequence[int
         constant(risk.stop),
         constant(risk.reason),
         *_marks(block, course),
-        of_state[course.segment_states],
+        np.array(effects, dtype=np.int64),
         times,
         effect,
         entries,
@@ -228,14 +250,21 @@ def entries_of(block: Block, risk: AtRisk, course: Course, effects: Sequence[int
     return [times[effect == index] for index in range(max(effects) + 1)]
 
 
-def _marks(block: Block, course: Course) -> tuple[NDArray[Any], ...]:
-    """Lay out what begins states, for compiled functions."""
+def _marks(block: Block, course: Course) -> tuple[Any, ...]:
+    """Lay out what begins states, and which, for compiled functions."""
+    own = block.marks
+    if own is None:
+        none = np.empty(0, dtype=np.int64)
+        own = CourseMarks(first=none, time=np.empty(0), state=none)
     return (
         constant(block.phase_start),
         constant(block.phase_end),
         constant(np.empty(0) if block.transplant is None else block.transplant),
         *columns_of(course.marks),
         *course.tie.steps,
+        *(constant(column) for column in (own.first, own.time, own.state)),
+        int(np.diff(own.first).max(initial=len(course.marks))),
+        course.segment_states,
     )
 
 
@@ -285,7 +314,6 @@ class Tallying:
             constant(risk.event),
             constant(risk.reason),
             *_marks(block, self._course),
-            self._course.segment_states,
             self.cuts * (1.0 + TIE_TOLERANCE),
             self.cuts * (1.0 - TIE_TOLERANCE),
             np.concatenate([[0.0], self.cuts]),

@@ -17,8 +17,9 @@ from scipy.linalg import expm
 from bayesblina.core.occupancy import follow, mean_survival, passing, time_after
 from bayesblina.estimands.averages import Averages
 from bayesblina.estimands.occupancies import _collect
-from bayesblina.estimands.regimes import From, Never, Window
+from bayesblina.estimands.regimes import From, Never
 from bayesblina.estimands.states import RegimeCourses, StateAverage
+from bayesblina.estimands.windows import Window
 
 RATES = st.one_of(st.just(0.0), st.sampled_from([0.3, 0.1, 1e-9]), st.floats(0.0, 3.0))
 

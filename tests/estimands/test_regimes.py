@@ -7,7 +7,7 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.core.errors import EstimandError
-from bayesblina.estimands.regimes import observation_of, require_curves
+from bayesblina.estimands.windows import observation_of, require_curves
 from bayesblina.inference.fitting import Fit
 
 

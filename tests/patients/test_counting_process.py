@@ -107,11 +107,6 @@ def test_rows_may_stand_in_any_order(order: list[int]) -> None:
         ([("a", 0, 2, 0, "c"), ("a", 2, 4, 0, "")], "phase", "phases that go backwards"),
         ([("a", 0, 2, 0, "m"), ("a", 2, 4, 0, "c")], "phase", "phases that go backwards"),
         (
-            [("a", 0, 2, 0, "c"), ("a", 2, 4, 0, OFF), ("a", 4, 5, 0, "c")],
-            "phase",
-            "phases that go backwards",
-        ),
-        (
             [("a", 0, 2, 0, "m"), ("a", 2, 4, 0, OFF), ("a", 4, 5, 0, "c")],
             "phase",
             "phases that go backwards",

@@ -83,7 +83,7 @@ def test_a_piece_that_begins_with_the_lag_is_entered_then() -> None:
 
     def entered(lag: float) -> list[tuple[float, int]]:
         fit: Any = SimpleNamespace(
-            person_time=SimpleNamespace(table=table),
+            person_time=SimpleNamespace(table=table, layout=None),
             question=bb.Question(exposed="late", eligible_from="entry", lag=lag),
         )
         return changes_of(fit, bb.From(8.0))

@@ -224,7 +224,7 @@ def _quartiles(comparison: Comparison) -> tuple[float, ...]:
     """First and third quartile of the times at which eligible patients enter the exposed phase."""
     cohort, question = comparison.cohort, comparison.question
     followed = np.unique(np.concatenate([found.patient for found in comparison.episodes.values()]))
-    times = cohort.phase_start[followed, cohort.phases.index(question.exposed)]
+    times = cohort.phase_start[followed, cohort.phases.index(question.exposed_phases[0])]
     times = times[np.isfinite(times) & (times > (question.landmark or 0.0))]
     # Two digits: nobody's own date.
     quartiles = np.quantile(times, [0.25, 0.75]) if times.size else []

@@ -78,7 +78,7 @@ def _gain(row: Row, fit: Fit) -> Words:
     numbers = interval(row, "restricted_means", signed=True)
     return (
         f"Mean time event-free from {row['landmark']:g} up to {row['horizon']:.1f} "
-        f"{fit.person_time.unit}, {fit.question.exposed} {row['regime']} against never: ",
+        f"{fit.person_time.unit}, {fit.question.exposure} {row['regime']} against never: ",
         numbers["median"],
         " (",
         numbers["lower"],
@@ -107,7 +107,7 @@ def densities(results: Results, ratios: Any, thresholds: Sequence[str]) -> list[
     prior = results.fit.definition.phases.prior
     drawn = []
     for index, row in enumerate(results.rows(TABLE)):
-        title = f"{row['endpoint']}: hazard ratio of {results.fit.question.exposed}"
+        title = f"{row['endpoint']}: hazard ratio of {results.fit.question.exposure}"
         figure = figures.density(
             f"density-{index}",
             np.log(ratios.sel(endpoint=str(row["endpoint"])).values.ravel()),
@@ -302,7 +302,7 @@ def colours_of(results: Results) -> dict[str, int]:
     """Colours of the observed groups: those of the regimes that they resemble."""
     tables = [results.tables.get(name) for name in ("simon_makuch", "predictive_curves")]
     groups = pd.concat([table["group"] for table in tables if table is not None] or [pd.Series()])
-    return {str(name): int(name == results.fit.question.exposed) for name in groups.unique()}
+    return {str(name): int(name == results.fit.question.exposure) for name in groups.unique()}
 
 
 def _at_risk(

@@ -431,7 +431,7 @@ def _baseline(left: Shown) -> tuple[str, ...]:
     # Words have numbers of what is marked.
     if not left.withheld and gate[marked].equals(own[own["state"].isin(told)]):
         return (left.words(fit.gate.words()),)
-    named = gate[marked | (gate["effect"] == fit.question.exposed)]
+    named = gate[marked | (gate["effect"] == fit.question.exposure)]
     return tuple(_state_of(row) for row in named.to_dict("records"))
 
 

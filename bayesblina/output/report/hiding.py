@@ -176,7 +176,7 @@ def without_few(results: Results, *, minimum: int) -> Shown:
     if "patient_flow" in whole:
         flow = account(
             whole["patient_flow"],
-            exposed=fit.question.exposed,
+            exposed=fit.question.exposure,
             minimum=minimum,
             at_risk=whole.get("at_risk"),
         )
@@ -237,7 +237,7 @@ def _gate(fit: Fit, withheld: Collection[str]) -> pd.DataFrame:
     """
     table = fit.gate.table[~fit.gate.table["endpoint"].isin(withheld)]
     numbers = table.select_dtypes("float").columns
-    of_parts = table["effect"] != fit.question.exposed
+    of_parts = table["effect"] != fit.question.exposure
     table = table.assign(**{str(name): table[name].mask(of_parts) for name in numbers})
     parts = _parts_of(fit)
     names = table["effect"].map(lambda effect: parts.get(effect, effect))

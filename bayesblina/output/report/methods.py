@@ -219,7 +219,7 @@ def _comparison(fit: Fit) -> Paragraph:
         text=f"Population: {estimand['population']}. Treatment: {estimand['treatment']}. "
         f"Endpoints: {', '.join(person_time.endpoints)}. {included}Intercurrent events: "
         f"{estimand['intercurrent events']}. The treatment phase is a state that changes over "
-        f"time: nobody counts as in {fit.question.exposed} before its start, so that the time "
+        f"time: nobody counts as in {fit.question.exposure} before its start, so that the time "
         "survived until then is not credited to it. Who enters the phase is not decided by "
         "chance: the comparison is causal only if the covariates in the model account for "
         "what led to it.",

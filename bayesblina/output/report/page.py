@@ -156,7 +156,7 @@ def _heading(left: Shown) -> Row:
     named = endpoints_of(left.whole.tables["survival"])
     return {
         "title": results.record["title"],
-        "subtitle": f"{question.exposed} against {question.against}: {', '.join(named)}",
+        "subtitle": f"{question.exposure} against {question.against}: {', '.join(named)}",
         "version": fit.provenance.versions.get("bayesblina", ""),
         "synthetic": results.synthetic,
         "converged": fit.converged,
@@ -173,7 +173,7 @@ def _heading(left: Shown) -> Row:
         "mask": MASK,
         "minimum": left.minimum,
         "unit": fit.person_time.unit,
-        "exposed": question.exposed,
+        "exposed": question.exposure,
         "estimand": list({**estimand_of(fit), "variable": ", ".join(named)}.items()),
         "flow": left.flow,
         "fit_notes": left.fit_notes,

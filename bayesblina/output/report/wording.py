@@ -235,7 +235,7 @@ def answer(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
     """Answer for one endpoint, in a sentence."""
     numbers = interval(dict(row), "hazard_ratios")
     return (
-        f"{str(row['endpoint']).upper()}: hazard ratio of {fit.question.exposed} against "
+        f"{str(row['endpoint']).upper()}: hazard ratio of {fit.question.exposure} against "
         f"{fit.question.against} ",
         numbers["median"],
         " (posterior median; 95 % interval ",
@@ -250,7 +250,7 @@ def answer(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
 
 def reading(row: Mapping[Any, Any], fit: Fit) -> str:
     """Say what an answer means and what it does not."""
-    exposed = fit.question.exposed
+    exposed = fit.question.exposure
     gates = failed({**row, CONVERGED: fit.converged})
     if gates:
         return UNREADABLE[gates[0]]
@@ -296,7 +296,7 @@ def prior_sentence(fit: Fit) -> str:
     half = HALF_NORMAL_WIDTH * prior.sd
     low, high = math.exp(prior.mean - half), math.exp(prior.mean + half)
     return (
-        f"Before the data, {fit.question.exposed}'s hazard ratio lay between {low:.2f} and "
+        f"Before the data, {fit.question.exposure}'s hazard ratio lay between {low:.2f} and "
         f"{high:.2f} with probability 95 %, around {math.exp(prior.mean):.2f}."
     )
 

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.courses import Stays
 from bayesblina.core.endpoint_order import find_shortfalls
 from bayesblina.core.errors import NAMED_PATIENTS, DataError, Problem, SpecError
 from bayesblina.patients.cohort import Cohort, Covariate, Exclusion, Repair
@@ -340,6 +341,8 @@ def make_cohort(
     exclusions: Sequence[Exclusion] = (),
     made: Sequence[Repair] = (),
     file_hashes: Mapping[str, str] = MappingProxyType({}),
+    stays: Stays | None = None,
+    ordered: bool = True,
 ) -> Cohort:
     """Make the repairs that were asked for, and a cohort, or raise all problems at once.
 
@@ -374,6 +377,8 @@ def make_cohort(
             phase_start=starts,
             phase_end=ends,
             phase_ends_known=ends_known,
+            stays=stays,
+            ordered=ordered,
             transplant=transplant,
             covariates=covariates,
             synthetic=bool(said) if synthetic is None else synthetic,

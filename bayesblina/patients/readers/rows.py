@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.courses import Stays, bounds_of_stays
 from bayesblina.core.endpoint_order import require_includes, require_inclusions
 from bayesblina.core.episodes import OFF_TREATMENT, before_first, state_bounds
 from bayesblina.core.errors import SpecError, nearest
@@ -46,6 +47,7 @@ def read_counting_process(
     phases: Sequence[str] | Mapping[str, str],
     unit: str,
     before: str | None = None,
+    order: Literal["listed", "any"] = "listed",
     endpoint: str | None = None,
     covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
     transplant: str | None = None,
@@ -74,7 +76,10 @@ def read_counting_process(
     before
         Text in the phase column that means that no phase has started yet; by default an empty
         cell or ``"before <first phase>"``. ``"off treatment"`` after a phase means that it has
-        ended.
+        ended; so does a text that is given here.
+    order
+        ``"listed"``: no phase comes after one that is listed later; ``"any"``. A phase may come
+        again after time off treatment, whatever the order.
     endpoint
         Column with the endpoint's name, where the table has more than one; without it there is one
         endpoint, called ``"survival"``.
@@ -161,12 +166,23 @@ def read_counting_process(
         off=len(names) + 1,
     )
     _check_times(columns, rows, given, repairs)
-    _check_sequence(columns, rows, given, names)
+    if before is not None:
+        rows = rows.off_again()
+    _check_sequence(columns, rows, given, names, order)
     constant = [*covariates, *([] if transplant is None else [transplant])]
     _check_constant(columns, constant, first_row[who])
     raise_problems(columns.problems, source)
-    starts, stops = _phase_times(rows)
-    _check_histories(columns, rows, starts, stops, names, phase)
+    stays = None
+    if rows.recurs:
+        stays = _stays(rows)
+        starts = stops = np.full((rows.patients, len(names)), np.nan)
+        bounds, _, states = bounds_of_stays(
+            stays, names, patients=rows.patients, ordered=order == "listed"
+        )
+    else:
+        starts, stops = _phase_times(rows)
+        bounds, _, states = state_bounds(names, starts, ends=stops)
+    _check_histories(columns, rows, bounds, states, phase)
     single = _one_row_each(columns, patient, first_row)
     return make_cohort(
         single,
@@ -180,6 +196,8 @@ def read_counting_process(
         ends_known=bool((rows.state == rows.off).any()),
         transplant=None if transplant is None else single.times(transplant),
         covariates=single.covariates(covariates),
+        stays=stays,
+        ordered=order == "listed",
         unit=unit,
         repairs=repairs,
         roles=_roles_of_cohort(given | optional, endpoint_names, names),
@@ -228,6 +246,21 @@ class CourseRows:
         """Whether a group begins, of rows in order."""
         group = self.group[self.order]
         return np.concatenate([[True], group[1:] != group[:-1]])[: group.size]
+
+    @property
+    def recurs(self) -> bool:
+        """Whether a phase comes again, or one that comes earlier in the order comes later."""
+        state, reached = self.state[self.order], self.reached
+        following, same = state[1:], ~self.opens[1:]
+        treated = (following > 0) & (following < self.off)
+        again = (following == reached[:-1]) & (state[:-1] == self.off)
+        return bool((same & treated & (again | (following < reached[:-1]))).any())
+
+    def off_again(self) -> CourseRows:
+        """Take time in no phase, after one, for time off treatment."""
+        state = self.state.copy()
+        state[self.order[(self.state[self.order] == 0) & (self.reached > 0)]] = self.off
+        return replace(self, state=state)
 
     def outcome(self, index: int, recorded: Recorded | None, includes: tuple[str, ...]) -> Outcome:
         """Put one endpoint's first entries and last times together."""
@@ -386,9 +419,15 @@ def _states(rows: Columns, column: str, labels: Mapping[str, str], none: tuple[s
 
 
 def _check_sequence(
-    columns: Columns, rows: CourseRows, given: Mapping[str, str], names: tuple[str, ...]
+    columns: Columns,
+    rows: CourseRows,
+    given: Mapping[str, str],
+    names: tuple[str, ...],
+    listed: str,
 ) -> None:
     """Check each patient's rows, in the order of time, against the next one."""
+    if listed not in ("listed", "any"):
+        raise SpecError(f"order must be 'listed' or 'any', got {listed!r}.")
     order, reached = rows.order, rows.reached
 
     def report(role: str, later: Bools, found: str, expected: str) -> None:
@@ -409,12 +448,13 @@ def _check_sequence(
     )
     state = rows.state[order]
     highest, following = reached[:-1], state[1:]
-    returns = (following == highest) & (following > 0) & (state[:-1] == rows.off)
+    treated = (following != 0) & (following != rows.off)
     report(
         "phase",
-        same & (following != rows.off) & ((following < highest) | returns),
+        same & (following != rows.off) & (following < highest) & ~(treated & (listed == "any")),
         "phases that go backwards",
-        f"A phase, once left, does not come again; expected the order {', '.join(names)}.",
+        f"Expected the order {', '.join(names)}; say order='any' if phases may come in any order, "
+        "and with before= what means no phase.",
     )
     # Which phase has ended may be told by the rows of another endpoint, entered earlier.
     earliest = np.full(rows.patients, np.inf)
@@ -445,21 +485,49 @@ def _phase_times(rows: CourseRows) -> tuple[Floats, Floats]:
     return both[0], both[1]
 
 
+def _stays(rows: CourseRows) -> Stays:
+    """Put rows in phases together as stays, over all endpoints."""
+    inside = np.flatnonzero((rows.state > 0) & (rows.state < rows.off))
+    order = inside[
+        np.lexsort((rows.end[inside], rows.begin[inside], rows.state[inside], rows.who[inside]))
+    ]
+    who, phase = rows.who[order], rows.state[order] - 1
+    start, stop = rows.begin[order], rows.end[order]
+    # Rows of the same patient and phase that touch are one stay, whichever endpoint they are of.
+    group = who * rows.off + phase
+    ranks = np.argsort(np.argsort(stop, kind="stable"), kind="stable")
+    base = group * (stop.size + 1)
+    reached = np.sort(stop)[np.maximum.accumulate(base + ranks) - base]
+    opens = np.ones(order.size, dtype=bool)
+    opens[1:] = (group[1:] != group[:-1]) | (start[1:] > reached[:-1])
+    first = np.flatnonzero(opens)
+    last = np.append(first[1:], order.size) - 1
+    final = np.full(rows.patients, -np.inf)
+    np.maximum.at(final, rows.who, rows.end)
+    ends = reached[last]
+    # Whether a stay goes on after the end of follow-up is not known.
+    ends = np.where(ends >= final[who[first]], np.inf, ends)
+    by_time = np.lexsort((start[first], who[first]))
+    chosen = first[by_time]
+    return Stays(
+        patient=who[chosen],
+        phase=phase[chosen],
+        start=start[chosen],
+        stop=ends[by_time],
+        cycles=np.ones(chosen.size),
+    )
+
+
 def _check_histories(
-    columns: Columns,
-    rows: CourseRows,
-    starts: Floats,
-    stops: Floats,
-    names: tuple[str, ...],
-    column: str,
+    columns: Columns, rows: CourseRows, bounds: Floats, states: Ints, column: str
 ) -> None:
     """Check each row's state against the one history that all of the patient's rows make."""
-    bounds, _, states = state_bounds(names, starts, ends=stops)
     own = bounds[:, rows.who]
     segment = np.maximum((own[:-1] <= rows.begin).sum(axis=0) - 1, 0)
+    state = states[segment] if states.ndim == 1 else states[segment, rows.who]
     columns.report(
         column,
-        (states[segment] != rows.state) | (rows.end > own[segment + 1, np.arange(rows.who.size)]),
+        (state != rows.state) | (rows.end > own[segment + 1, np.arange(rows.who.size)]),
         "phases that start or end at different times for different endpoints",
-        "A phase starts and ends once, whatever the endpoint.",
+        "A phase starts and ends at one time, whatever the endpoint.",
     )

@@ -12,17 +12,19 @@ from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.endpoint_order import require_includes, require_inclusions
 from bayesblina.core.errors import SpecError
 from bayesblina.patients.cohort import Cohort, Repair
-from bayesblina.patients.declarations import Endpoint, Phases, Recorded, require_recorded
-from bayesblina.patients.outcomes import Outcome
+from bayesblina.patients.declarations import Courses, Endpoint, Phases, Recorded, require_recorded
+from bayesblina.patients.outcomes import Outcome, last_seen
 from bayesblina.patients.readers.columns import Columns, CovariateKind, Repairs, make_cohort
 from bayesblina.patients.readers.dates import ISO, require_date_format, within_follow_up
 from bayesblina.patients.readers.sources import (
     hashes,
     load_table,
+    raise_problems,
     refuse,
     require_columns,
     require_roles,
 )
+from bayesblina.patients.readers.stays import Dated, StaysRead, read_stays
 from bayesblina.patients.rules import DAYS_PER_UNIT
 
 SameDay = Literal["refuse", "half day", "end of day"]
@@ -34,7 +36,7 @@ def read_cohort(
     patient: str,
     unit: str,
     endpoints: Mapping[str, Endpoint] | Endpoint,
-    phases: Phases,
+    phases: Phases | Courses,
     covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
     transplant: str | None = None,
     repairs: Repairs | None = None,
@@ -54,7 +56,7 @@ def read_cohort(
     endpoints
         Endpoints by name, or a single one (then called ``"survival"``).
     phases
-        Ordered treatment phases.
+        Ordered treatment phases; or `Courses`, a table of stays, in which phases may recur.
     covariates
         Baseline covariates: column names, whose type is taken from the column (numbers are
         continuous; text, categories and booleans are categorical), or a mapping of names to
@@ -111,12 +113,15 @@ def read_cohort(
         time = columns.times(endpoint.time)
         entry = np.zeros(time.size) if endpoint.entry is None else columns.times(endpoint.entry)
         outcomes[name] = _outcome(columns, endpoint, time, entry)
+    read = _stays(phases, columns, outcomes, source)
+    starts = [columns.times(phase.start) for _, phase in phases.items()]
+    ends = [columns.times(phase.end) for _, phase in phases.items()]
     return make_cohort(
         columns,
         outcomes=outcomes,
-        phases=phases.names,
-        starts=np.stack([columns.times(phase.start) for _, phase in phases.items()], axis=1),
-        ends=np.stack([columns.times(phase.end) for _, phase in phases.items()], axis=1),
+        phases=phases.names if read is None else read.names,
+        starts=_side_by_side(starts, columns, read),
+        ends=_side_by_side(ends, columns, read),
         ends_known=any(phase.end is not None for _, phase in phases.items()),
         transplant=None if transplant is None else columns.times(transplant),
         covariates=columns.covariates(covariates),
@@ -125,8 +130,32 @@ def read_cohort(
         roles=roles,
         source=source,
         synthetic=synthetic,
-        file_hashes=hashes(frame, source),
+        made=() if read is None else read.repairs,
+        file_hashes=hashes(frame, source) | ({} if read is None else read.file_hashes),
+        stays=None if read is None else read.stays,
+        ordered=read is None or read.ordered,
     )
+
+
+def _stays(
+    phases: Phases | Courses,
+    columns: Columns,
+    outcomes: Mapping[str, Outcome],
+    source: str,
+    dated: Dated | None = None,
+) -> StaysRead | None:
+    """Read the stays of the patients whose columns were read; None where phases have columns."""
+    if not isinstance(phases, Courses):
+        return None
+    raise_problems(columns.problems, source)
+    return read_stays(phases, columns.ids, last_seen(outcomes), dated)
+
+
+def _side_by_side(times: Sequence[Floats], columns: Columns, read: StaysRead | None) -> Floats:
+    """Put columns of one phase each side by side, (patient, phase); none where stays are known."""
+    if read is not None:
+        return np.full((columns.ids.size, len(read.names)), np.nan)
+    return np.stack(times, axis=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +204,7 @@ def read_dated_cohort(
     origin: str,
     unit: str,
     endpoints: Mapping[str, DatedEndpoint] | DatedEndpoint,
-    phases: Phases,
+    phases: Phases | Courses,
     covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
     transplant: str | None = None,
     same_day: SameDay = "refuse",
@@ -200,7 +229,7 @@ def read_dated_cohort(
     endpoints
         Endpoints by name, or a single one (then called ``"survival"``).
     phases
-        Ordered treatment phases; their columns hold dates.
+        Ordered treatment phases, whose columns hold dates; or `Courses`, whose stays do.
     covariates
         As for `read_cohort`.
     transplant
@@ -307,12 +336,21 @@ def read_dated_cohort(
         rule="follow-up that ended on its first day lasts half a day",
         patients=tuple(map(str, columns.ids[lengthened])),
     )
+    dated_stays = Dated(
+        zero=zero,
+        days_per_unit=per_unit,
+        ends_of_days=same_day == "end of day",
+        date_format=date_format,
+        partial_dates=columns.partial_dates,
+    )
+    read = _stays(phases, columns, outcomes, source, dated_stays)
+    repaired = () if read is None else read.repairs
     return make_cohort(
         columns,
         outcomes=outcomes,
-        phases=phases.names,
-        starts=starts / per_unit,
-        ends=ends / per_unit,
+        phases=phases.names if read is None else read.names,
+        starts=_side_by_side(list(starts.T / per_unit), columns, read),
+        ends=_side_by_side(list(ends.T / per_unit), columns, read),
         ends_known=any(phase.end is not None for _, phase in phases.items()),
         transplant=None if days.transplant is None else (days.transplant - zero) / per_unit,
         covariates=columns.covariates(covariates),
@@ -321,8 +359,10 @@ def read_dated_cohort(
         roles=roles,
         source=source,
         synthetic=synthetic,
-        made=[made] if same_day == "half day" else [],
-        file_hashes=hashes(frame, source),
+        made=(made, *repaired) if same_day == "half day" else repaired,
+        file_hashes=hashes(frame, source) | ({} if read is None else read.file_hashes),
+        stays=None if read is None else read.stays,
+        ordered=read is None or read.ordered,
     )
 
 
@@ -359,7 +399,7 @@ def _read_days(
     columns: Columns,
     origin: str,
     endpoints: Mapping[str, Endpoint],
-    phases: Phases,
+    phases: Phases | Courses,
     transplant: str | None,
 ) -> _Days:
     """Read all dates, partial ones within those that are known."""
@@ -392,8 +432,8 @@ def _read_days(
         zero=zero,
         entry=entry,
         last=last,
-        starts=np.stack(starts, axis=1),
-        ends=np.stack(ends, axis=1),
+        starts=np.reshape(starts, (len(starts), zero.size)).T,
+        ends=np.reshape(ends, (len(ends), zero.size)).T,
         transplant=None
         if transplant is None
         else columns.dates(transplant, after=zero, before=final),
@@ -408,7 +448,10 @@ def _ends_of_days(starts: Floats, ends: Floats) -> Floats:
 
 
 def roles_of_columns(
-    patient: str, endpoints: Mapping[str, Endpoint], phases: Phases, transplant: str | None
+    patient: str,
+    endpoints: Mapping[str, Endpoint],
+    phases: Phases | Courses,
+    transplant: str | None,
 ) -> dict[str, str]:
     """Map each role of a column (`bayesblina.patients.rules`) to the user's column."""
     roles: dict[str, str | None] = {"patient": patient}
@@ -432,8 +475,8 @@ def check_call[E: (Endpoint, DatedEndpoint)](
     require_inclusions({name: tuple(endpoint.includes) for name, endpoint in named.items()})
     refuse(
         (
-            not isinstance(phases, Phases),
-            "phases must be a Phases value: Phases(maintenance='maintenance_month').",
+            not isinstance(phases, Phases | Courses),
+            "phases must be a Phases value, Phases(maintenance='maintenance_month'), or Courses.",
         ),
         (isinstance(covariates, str), "covariates must be a list of columns, not one string."),
     )

@@ -106,7 +106,7 @@ class Declared:
         def numbers(name: str) -> Floats:
             return array_of(batch, name).astype(np.float64, copy=False)
 
-        kinds = {
+        kinds: dict[str, Any] = {
             kind: {name: numbers(f"{kind}{index}") for index, name in enumerate(names)}
             for kind, names in self.names.items()
         }

@@ -131,6 +131,21 @@ class CohortScan:
     path: str | None = field(default=None, repr=False)
     files: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
 
+    @property
+    def recurring(self) -> bool:
+        """Whether patients are known by stays, so that phases may recur."""
+        return False
+
+    @property
+    def ordered(self) -> bool:
+        """Whether phases come in the order given."""
+        return True
+
+    @property
+    def doses_known(self) -> bool:
+        """Whether it is known how much was given in each stay."""
+        return False
+
     def __reduce__(self) -> NoReturn:
         """Refuse to go to another process: an engine's connection cannot."""
         raise TypeError(

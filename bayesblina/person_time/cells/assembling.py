@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Floats, Ints
+from bayesblina.core.courses import CourseLayout
 from bayesblina.core.endpoint_order import DEATH_AFTER_RELAPSE
 from bayesblina.core.errors import DataError, Problem
 from bayesblina.patients.declarations import Endpoint
@@ -138,6 +139,7 @@ def assemble(
     courses: tuple[str, str] | None = None,
     recorded: Mapping[str, str | None] | None = None,
     includes: Mapping[str, Sequence[str]] | None = None,
+    layout: CourseLayout | None = None,
 ) -> xr.Dataset:
     """Make the table of an `PersonTime`, of the states that anybody is ever in.
 
@@ -145,6 +147,7 @@ def assemble(
     `recorded`: how the events of each endpoint are declared to be recorded; None if nothing is
     declared.
     `includes`: which endpoints each is declared to include; None if nothing is declared.
+    `layout`: how states follow from stays, where marks are each patient's own.
     """
     seen = np.flatnonzero((sums.visitors > 0).any(axis=0)).tolist()
     kept = [str(states[index]) for index in seen]
@@ -191,6 +194,8 @@ def assemble(
             "compression": "[]" if compression is None else compression.to_json(),
         },
     )
+    if layout is not None:
+        table.attrs["layout"] = layout.to_json()
     _require_conservation(endpoints, sums, table, size=size, weighted=weighted)
     return table
 

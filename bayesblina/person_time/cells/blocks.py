@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats
+from bayesblina.core.courses import CourseMarks, course_marks, stays_of_phases
 from bayesblina.core.episodes import AT_RISK
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.scan import CohortScan, coded
@@ -36,6 +37,7 @@ class Rows:
     phase_start: Floats
     phase_end: Floats
     transplant: Floats | None
+    marks: CourseMarks | None
     batch: pa.RecordBatch
 
     def column(self, name: str) -> NDArray[Any]:
@@ -74,6 +76,12 @@ class Asked:
                 return np.zeros(size, dtype=np.bool_)
             return array_of(batch, name).astype(np.bool_, copy=False)
 
+        starts, ends = matrix("start"), matrix("end")
+        transplant = times("transplant") if "transplant" in read else None
+        courses = self.course.courses
+        marks = None
+        if courses is not None:
+            marks = course_marks(stays_of_phases(starts, ends), courses, size, transplant)
         return Rows(
             size=size,
             endpoints={
@@ -84,9 +92,10 @@ class Asked:
                 )
                 for name in self.names
             },
-            phase_start=matrix("start"),
-            phase_end=matrix("end"),
-            transplant=times("transplant") if "transplant" in read else None,
+            phase_start=starts,
+            phase_end=ends,
+            transplant=transplant,
+            marks=marks,
             batch=batch,
         )
 
@@ -134,6 +143,11 @@ class Blocks:
         marks = course.marks if self.asked.effects else ()
         for mark in marks:
             columns[mark.kind if mark.kind == "transplant" else f"{mark.kind}{mark.phase}"] = None
+        if course.courses is not None and self.asked.effects:
+            for index in range(self.asked.phases):
+                columns[f"start{index}"] = columns[f"end{index}"] = None
+            if course.courses.transplant:
+                columns["transplant"] = None
         if course.censor_at_transplant and scan.transplant is not None:
             columns["transplant"] = None
         return list(columns)

@@ -74,6 +74,7 @@ def tabulate_each(
         courses=courses,
         recorded=recorded_of(cohort.endpoints, list(episodes), courses),
         includes=includes_of(cohort.endpoints, list(episodes)),
+        layout=labelled.layout,
     )
     if cohort.persons is not None:
         table.attrs["persons"] = int(np.unique(cohort.persons[used]).size)

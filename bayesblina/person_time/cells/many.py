@@ -45,6 +45,7 @@ from bayesblina.person_time.tabulation import (
     Bounds,
     Tallying,
     at_risk,
+    block_of,
     bounds_of,
     entries_of,
     merged,
@@ -92,7 +93,8 @@ def tabulate_many(
     """
     names = bind(question, cohort)
     course = course_of(cohort, question, phase_cuts)
-    parts = [part_of(cohort, slice(first, first + PART)) for first in range(0, cohort.size, PART)]
+    block = block_of(cohort, course)
+    parts = [part_of(block, slice(first, first + PART)) for first in range(0, cohort.size, PART)]
     # Compiled code leaves other threads free: parts are summed side by side, and put together in
     # their order.
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
@@ -133,6 +135,7 @@ def tabulate_many(
         weighted=weight is not None and bool((weight[anywhere] != 1.0).any()),
         recorded=recorded_of(cohort.endpoints, names),
         includes=includes_of(cohort.endpoints, names),
+        layout=course.courses,
     )
     if cohort.persons is not None:
         table.attrs["persons"] = int(np.unique(cohort.persons[anywhere]).size)

@@ -222,6 +222,7 @@ def _table(
         size=scan.size,
         recorded=recorded_of(scan.endpoints, names),
         includes=includes_of(scan.endpoints, names),
+        layout=course.courses,
     )
 
 

@@ -10,6 +10,7 @@ import xarray as xr
 from scipy import sparse
 
 from bayesblina.core.arrays import Floats, Ints
+from bayesblina.core.courses import CourseLayout
 from bayesblina.core.errors import EstimandError
 from bayesblina.core.intervals import TIE_TOLERANCE, interval_of, split
 from bayesblina.patients.account import DECLARED, UNDECLARED, Account, Line, to_html
@@ -237,6 +238,12 @@ class PersonTime:
         """Endpoints death and relapse-free survival, where the endpoints here are transitions."""
         names = json.loads(self.table.attrs["courses"])
         return None if names is None else (str(names[0]), str(names[1]))
+
+    @property
+    def layout(self) -> CourseLayout | None:
+        """How states follow from stays, where marks are each patient's own."""
+        said = str(self.table.attrs.get("layout", ""))
+        return CourseLayout.from_json(said) if said else None
 
     @property
     def recorded(self) -> dict[str, str | None]:

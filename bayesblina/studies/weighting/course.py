@@ -138,17 +138,17 @@ def make_course(
     end[episodes.patient] = episodes.stop
     died[episodes.patient[episodes.event]] = True
     used = np.flatnonzero(np.isfinite(begin))
-    exposed = cohort.phases.index(question.exposed)
+    exposed = cohort.phases.index(question.exposed_phases[0])
     _require_last_phase(cohort, exposed, used, begin, end)
     changes = changes_of(cohort, history, used, begin)
     start, left, prevalent = _stays(
-        episodes, question.exposed, cohort.phase_start[:, exposed], begin
+        episodes, question.exposure, cohort.phase_start[:, exposed], begin
     )
     begin, end, start, left, at = snap([begin, end, start, left, changes.time])
     changes = replace(changes, time=at)
     incident = used[np.isfinite(start[used]) & ~prevalent[used]]
     if not incident.size:
-        raise SpecError(f"Nobody starts {question.exposed} while under observation.")
+        raise SpecError(f"Nobody starts {question.exposure} while under observation.")
     inner = _start_cuts((start - begin)[incident]) if cuts is None else validate_cuts(cuts)
     pieces = _pieces(used, begin, end, start, left, changes, inner, grace)
     patient, after = pieces.patient, pieces.first >= start[pieces.patient]

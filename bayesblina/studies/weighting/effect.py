@@ -350,7 +350,7 @@ def _effect(
     weighted: Weighted, values: list[Floats], times: Floats, horizon: float, concentration: float
 ) -> WeightedEffect:
     """Make datasets and the table of estimates, (..., draw), the first of them of all alike."""
-    regimes = [weighted.question.exposed, Never().label]
+    regimes = [weighted.question.exposure, Never().label]
     trial = weighted.basis.grace is not None
     attrs = {
         "unit": weighted.cohort.unit,
@@ -393,7 +393,7 @@ def _effect(
         "hazard_ratio",
         np.exp(values[0][0]),
         {},
-        exposed=weighted.question.exposed,
+        exposed=weighted.question.exposure,
         reference=Never().label if trial else weighted.question.against,
     )
     curves: dict[str, xr.Dataset] = {}
@@ -437,7 +437,7 @@ def _at_risk(weighted: Weighted, times: Floats) -> pd.DataFrame:
 
 def _estimand(weighted: Weighted) -> dict[str, str]:
     """Word what is estimated."""
-    basis, phase = weighted.basis, weighted.question.exposed
+    basis, phase = weighted.basis, weighted.question.exposure
     if basis.grace is None:
         states, leaving = f"{phase} started against not started yet", ""
         if basis.course.current:

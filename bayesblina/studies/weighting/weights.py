@@ -241,7 +241,7 @@ def starting_weights(
     return _weighted(
         basis,
         truncate,
-        question=Question(exposed=question.exposed, eligible_from=ENTRY, endpoints=(endpoint,)),
+        question=Question(exposed=question.exposure, eligible_from=ENTRY, endpoints=(endpoint,)),
         phase_start=np.where(course.after & ~course.inside, np.inf, course.start[course.patient]),
         caveat=CAVEAT + (CAVEAT_OF_LEAVING if course.current else ""),
     )
@@ -308,7 +308,7 @@ def clone_censor_weight(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
     >>> trial = bb.weighting.clone_censor_weight(cohort, question, endpoint="os", grace=6.0)
-    >>> trial.question.exposed
+    >>> trial.question.exposure
     'maintenance within 6'
     """
     course = make_course(
@@ -329,7 +329,7 @@ def clone_censor_weight(
     in_time = np.where(begun, since <= grace, course.until <= grace * (1 + 1e-12))
     starts = np.flatnonzero(in_time & ~course.prevalent[who])
     if not begun[starts].any():
-        raise SpecError(f"Nobody starts {question.exposed} within {grace:g} of becoming eligible.")
+        raise SpecError(f"Nobody starts {question.exposure} within {grace:g} of becoming eligible.")
     left = np.where(begun, 1.0, np.maximum(grace - course.middle, 0.0))[starts] / grace
     rows = np.concatenate([starts, never])
     clock = course.begin[who[rows]]
@@ -349,7 +349,7 @@ def clone_censor_weight(
         basis,
         truncate,
         question=Question(
-            exposed=f"{question.exposed} within {grace:g}",
+            exposed=f"{question.exposure} within {grace:g}",
             eligible_from=ENTRY,
             endpoints=(endpoint,),
         ),
@@ -406,7 +406,7 @@ def _weighted(
                 recorded=cohort.endpoints[course.endpoint].recorded,
             )
         },
-        phases=(question.exposed,),
+        phases=(question.exposure,),
         phase_start=phase_start[:, None],
         phase_end=np.full((of.size, 1), np.nan),
         covariates={

@@ -185,7 +185,7 @@ class Scenario:
         self, cohort: Cohort, keep: Bools, start: Floats, end: Floats, *, seed: int
     ) -> Floats:
         """Move starts of the exposed phase, not beyond what the order of events allows."""
-        index = cohort.phases.index(self.question.exposed)
+        index = cohort.phases.index(self.question.exposure)
         # An error belongs to the patient, whoever else is in the scenario.
         generator = np.random.default_rng([seed, round(self.phase_jitter * 1e6)])
         error = generator.normal(size=cohort.size)[keep] * self.phase_jitter

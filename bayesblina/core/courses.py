@@ -1,0 +1,593 @@
+"""Courses of treatment in which phases may recur: stays, and the states that they make.
+
+A stay is time in one phase, ``(start, stop]``. A patient has any number, one after the other, in
+any phases. An exposure, a set of phases, enters by a measure of the patient's own history: whether
+she is in it, how long ago she entered or left it, how much of it she has had, for which time. Each
+is a step function of time, so that time at risk cut at its steps stays sufficient.
+
+What is at a cut belongs to what was before, as everywhere: more than 6 months begin after 6.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.episodes import (
+    OFF_TREATMENT,
+    TRANSPLANT,
+    Layout,
+    before_first,
+    near,
+    settled,
+    tie_width,
+)
+from bayesblina.core.intervals import TIE_TOLERANCE
+
+Measure = Literal["current", "ever", "since_entry", "since_end", "cumulative", "episode"]
+Amount = Literal["time", "cycles", "dose"]
+MEASURES: tuple[Measure, ...] = (
+    "current",
+    "ever",
+    "since_entry",
+    "since_end",
+    "cumulative",
+    "episode",
+)
+# Measures of what has been, which go on whatever a patient is in now.
+LASTING = ("since_end", "cumulative")
+STEPPED = ("since_entry", "since_end", "cumulative", "episode")
+AMOUNTS: tuple[Amount, ...] = ("time", "cycles", "dose")
+BEFORE_ANY = "before any phase"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stays:
+    """Stays of patients in phases: by patient, and each patient's by time, none overlapping.
+
+    Attributes
+    ----------
+    patient, phase : ndarray of int, shape (stay,)
+        Position of the patient, and of the phase.
+    start, stop : ndarray, shape (stay,)
+        The stay ``(start, stop]``; infinite where it went on.
+    cycles : ndarray, shape (stay,)
+        Cycles that begin with the stay: 1, or 0 where it goes on with the cycle before.
+    dose : ndarray, shape (stay,), or None
+        What was given in the stay, evenly over it; None if nothing is known of doses.
+    """
+
+    patient: Ints
+    phase: Ints
+    start: Floats
+    stop: Floats
+    cycles: Floats
+    dose: Floats | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of stays."""
+        return int(self.patient.size)
+
+    def of(self, rows: Ints | Bools | slice) -> Stays:
+        """Take some of the stays."""
+        return Stays(
+            patient=self.patient[rows],
+            phase=self.phase[rows],
+            start=self.start[rows],
+            stop=self.stop[rows],
+            cycles=self.cycles[rows],
+            dose=None if self.dose is None else self.dose[rows],
+        )
+
+
+def stays_of_phases(starts: Floats, ends: Floats) -> Stays:
+    """Take phases that follow each other as stays.
+
+    `starts`, `ends`, shape (patient, phase): NaN where there was none. A phase without an end lasts
+    until the next one, or goes on.
+
+    >>> stays_of_phases(np.array([[2.0, 5.0]]), np.array([[3.0, np.nan]])).stop
+    array([ 3., inf])
+    """
+    begin = np.where(np.isnan(starts), np.inf, starts)
+    later = np.minimum.accumulate(
+        np.concatenate([begin[:, 1:], np.full((begin.shape[0], 1), np.inf)], axis=1)[:, ::-1],
+        axis=1,
+    )[:, ::-1]
+    stop = np.where(np.isnan(ends), later, np.minimum(ends, later))
+    patient, phase = np.nonzero(begin < stop)
+    return Stays(
+        patient=patient.astype(np.int64),
+        phase=phase.astype(np.int64),
+        start=begin[patient, phase],
+        stop=stop[patient, phase],
+        cycles=np.ones(patient.size),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """A set of phases, and the measure by which it enters.
+
+    `phases`: positions of the phases.
+    `label`: name of the set.
+    `steps`: where the measure's steps lie, rising; none for measures without steps.
+    `lag`: how much later than its history the measure is. Of `current`, `ever` and `episode` only
+    entries are later.
+    """
+
+    phases: tuple[int, ...]
+    label: str
+    measure: Measure
+    steps: tuple[float, ...] = ()
+    amount: Amount = "time"
+    lag: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CourseLayout(Layout):
+    """States of courses in which phases may recur.
+
+    `exposure`: what is exposed, and how.
+    `keys`, shape (phase,): number of the state that a stay in each phase is, steps apart: the
+    exposed phases share the first, 1.
+    `table`, shape (key, step + 1): position of the state of each key, before any step (0) and in
+    each step. Keys are 0 (before any stay), the stays', off treatment and transplanted.
+    `transplant`: whether transplanted is a key.
+    `phases`, `ordered`: names of the phases, and whether they come in this order.
+    """
+
+    exposure: Exposure
+    keys: Ints
+    table: Ints
+    transplant: bool
+    phases: tuple[str, ...]
+    ordered: bool
+
+    def to_json(self) -> str:
+        """Write down what makes it again."""
+        return json.dumps(
+            {
+                "phases": self.phases,
+                "ordered": self.ordered,
+                "transplant": self.transplant,
+                "exposure": asdict(self.exposure),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> CourseLayout:
+        """Make the layout that was written down."""
+        said = json.loads(text)
+        exposure = said["exposure"]
+        exposure |= {name: tuple(exposure[name]) for name in ("phases", "steps")}
+        return lay_out_courses(
+            said["phases"],
+            Exposure(**exposure),
+            ordered=said["ordered"],
+            transplant=said["transplant"],
+        )
+
+
+def step_names(exposure: Exposure) -> tuple[list[str], list[float]]:
+    """Name the states of an exposure by step, and say where each begins.
+
+    >>> step_names(Exposure(phases=(0,), label="on", measure="since_end", steps=(1.0,)))
+    (['on', 'on ended 0 to 1', 'on ended from 1'], [-1.0, 0.0, 1.0])
+    """
+    label, steps = exposure.label, exposure.steps
+    if exposure.measure == "episode":
+        edges = [1.0, *steps]
+        names = [
+            f"{label} episode {low:g}" + ("" if high == low + 1 else f" to {high - 1:g}")
+            for low, high in pairwise(edges)
+        ]
+        return [*names, f"{label} episode {edges[-1]:g} and later" if steps else label], edges
+    edges = [0.0, *steps]
+    prefix = {
+        "since_end": f"{label} ended",
+        "cumulative": f"{label} {'time' if exposure.amount == 'time' else exposure.amount}",
+    }.get(exposure.measure, label)
+    if exposure.measure == "since_end":
+        names = [f"{prefix} {low:g} to {high:g}" for low, high in pairwise(edges)]
+        # In the phase itself, nothing has ended.
+        return [label, *names, f"{prefix} from {edges[-1]:g}"], [-edges[-1] or -1.0, *edges]
+    if not steps:
+        return [label], [0.0]
+    names = [f"{prefix} {low:g} to {high:g}" for low, high in pairwise(edges)]
+    return [*names, f"{prefix} from {edges[-1]:g}"], edges
+
+
+def lay_out_courses(
+    phases: Sequence[str], exposure: Exposure, *, ordered: bool, transplant: bool
+) -> CourseLayout:
+    """Lay out the states that courses in which phases may recur can be in.
+
+    `ordered`: whether phases come in the order given.
+    `transplant`: whether a transplant begins a last state of its own.
+    """
+    first = before_first(phases) if ordered else BEFORE_ANY
+    pieces, since_pieces = step_names(exposure)
+    states, names, since = [first], [first], [0.0]
+    key_states: list[list[int]] = [[0] * (len(pieces) + 1)]
+    keys = np.zeros(len(phases), dtype=np.int64)
+
+    def add(name: str) -> list[int]:
+        states.append(name)
+        names.append(name)
+        since.append(0.0)
+        return [len(states) - 1] * (len(pieces) + 1)
+
+    exposed: list[int] = []
+    rest: list[list[int]] = []
+    for index, name in enumerate(phases):
+        if index not in exposure.phases:
+            keys[index] = 2 + len(rest)
+            rest.append(add(name))
+            continue
+        keys[index] = 1
+        if not exposed:
+            exposed = [len(states) + piece for piece in range(len(pieces))]
+            states += pieces
+            names += [exposure.label] * len(pieces)
+            since += since_pieces
+    key_states += [[exposed[0], *exposed], *rest, add(OFF_TREATMENT)]
+    if transplant:
+        key_states.append(add(TRANSPLANT))
+    table = np.array(key_states, dtype=np.int64)
+    if exposure.measure in LASTING:
+        # What has been counts, whatever the patient is in; a transplant is a state of its own.
+        table[: len(key_states) - int(transplant), 1:] = exposed
+    return CourseLayout(
+        states=tuple(states),
+        phase_names=tuple(names),
+        since=tuple(since),
+        marks=(),
+        exposure=exposure,
+        keys=keys,
+        table=table,
+        transplant=transplant,
+        phases=tuple(phases),
+        ordered=ordered,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CourseMarks:
+    """When patients' states begin: by patient, and each patient's by time.
+
+    `first`, shape (patient + 1,): where each patient's marks begin.
+    `time`, `state`, shape (mark,): when a state begins, and which; until the first mark a patient
+    is in state 0.
+    """
+
+    first: Ints
+    time: Floats
+    state: Ints
+
+    def of(self, rows: slice) -> CourseMarks:
+        """Take the marks of patients who follow each other; nothing but `first` is copied."""
+        first = self.first[rows.start : None if rows.stop is None else rows.stop + 1]
+        marks = slice(first[0], first[-1])
+        return CourseMarks(first=first - first[0], time=self.time[marks], state=self.state[marks])
+
+
+def course_marks(
+    stays: Stays, layout: CourseLayout, patients: int, transplant: Floats | None = None
+) -> CourseMarks:
+    """Find when patients' states begin.
+
+    `patients`: number of patients.
+    `transplant`, shape (patient,): times of transplants, where these begin a state of their own.
+    """
+    exposure = layout.exposure
+    # Where a phase lasts until another one, what lies between its stays is in it.
+    runs = _runs(stays, layout.keys, over_gaps=exposure.measure in ("ever", "since_entry"))
+    base = runs
+    if exposure.measure in LASTING:
+        # The steps alone say when the exposed phases count.
+        others = stays.of(layout.keys[stays.phase] != 1)
+        base = _runs(others, layout.keys, over_gaps=False)
+    parts = [_base_marks(base, layout), _step_marks(stays, runs, exposure)]
+    if layout.transplant and transplant is not None:
+        who = np.flatnonzero(np.isfinite(transplant))
+        parts.append((who, transplant[who], np.full(who.size, layout.table.shape[0] - 1), None))
+    return _joined(parts, layout, patients)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Runs:
+    """Stays of the same key that follow each other without a gap, put together.
+
+    `patient`, `key`, `start`, `stop`, shape (run,).
+    `following`, shape (run,): when the patient's next run starts; infinite for the last.
+    """
+
+    patient: Ints
+    key: Ints
+    start: Floats
+    stop: Floats
+    following: Floats
+
+
+def _same_as_before(values: Ints) -> Bools:
+    return np.asarray(np.diff(values, prepend=-1) == 0)
+
+
+def _runs(stays: Stays, keys: Ints, *, over_gaps: bool) -> _Runs:
+    key = keys[stays.phase]
+    goes_on = _same_as_before(stays.patient) & _same_as_before(key)
+    if not over_gaps:
+        previous = np.concatenate([[-np.inf], stays.stop[:-1]])[: stays.size]
+        goes_on &= stays.start <= previous * (1.0 + TIE_TOLERANCE)
+    begins = np.flatnonzero(~goes_on)
+    last = np.append(begins[1:], stays.size) - 1 if begins.size else begins
+    patient, key, start = stays.patient[begins], key[begins], stays.start[begins]
+    more = np.append(patient[1:] == patient[:-1], False) if patient.size else np.zeros(0, bool)
+    return _Runs(
+        patient=patient,
+        key=key,
+        start=start,
+        stop=stays.stop[last],
+        following=np.where(more, np.append(start[1:], np.inf)[: start.size], np.inf),
+    )
+
+
+# Marks of one kind: patients, times, keys or None, steps or None.
+_Part = tuple[Ints, Floats, Ints | None, Ints | None]
+
+
+def _base_marks(runs: _Runs, layout: CourseLayout) -> _Part:
+    """When patients enter and leave phases, whatever the steps."""
+    exposure = layout.exposure
+    until_next = exposure.measure in ("ever", "since_entry")
+    # Until the lag is over a patient stays in what was before.
+    entered = runs.start + np.where(runs.key == 1, exposure.lag, 0.0)
+    inside = entered < (runs.following if until_next else runs.stop)
+    off = layout.table.shape[0] - 1 - int(layout.transplant)
+    leaves = (runs.stop < runs.following) & np.isfinite(runs.stop) & (not until_next)
+    return (
+        np.concatenate([runs.patient[inside], runs.patient[leaves]]),
+        np.concatenate([entered[inside], runs.stop[leaves]]),
+        np.concatenate([runs.key[inside], np.full(int(leaves.sum()), off)]),
+        None,
+    )
+
+
+def _step_marks(stays: Stays, runs: _Runs, exposure: Exposure) -> _Part:
+    """When the measure of the exposure enters its steps, numbered from 1 on."""
+    of_exposed = runs.key == 1
+    patient, start, stop = (values[of_exposed] for values in (runs.patient, runs.start, runs.stop))
+    opens = ~_same_as_before(patient)
+    who: list[Ints] = [patient[opens]]
+    times: list[Floats] = [start[opens]]
+    steps: list[Ints] = [np.ones(int(opens.sum()), dtype=np.int64)]
+
+    def add(rows: Bools, at: Floats, step: int) -> None:
+        who.append(patient[rows])
+        times.append(at[rows])
+        steps.append(np.full(int(rows.sum()), step, dtype=np.int64))
+
+    lag = exposure.lag
+    if exposure.measure in ("current", "ever"):
+        # Entries are lagged with the phases': the one step has begun by then.
+        return who[0], times[0], None, steps[0]
+    if exposure.measure == "since_entry":
+        for step, since in enumerate(exposure.steps, start=2):
+            # Steps that end before the lag are never entered.
+            add(opens, start + since, step)
+        return np.concatenate(who), np.concatenate(times), None, np.concatenate(steps)
+    if exposure.measure == "episode":
+        edges = np.array(exposure.steps)
+        step_of = np.searchsorted(edges, _count_within(patient), side="right") + 1
+        return patient, start, None, np.asarray(step_of, dtype=np.int64)
+    if exposure.measure == "since_end":
+        more = np.append(patient[1:] == patient[:-1], False)[: start.size]
+        again = np.where(more, np.append(start[1:], np.inf)[: start.size], np.inf)
+        who, times, steps = [patient], [start], [np.ones(patient.size, dtype=np.int64)]
+        for step, since in enumerate((0.0, *exposure.steps), start=2):
+            at = stop + since
+            add((at < again) & np.isfinite(at), at, step)
+    else:
+        whose, at, step_of = _crossings(stays, exposure)
+        who.append(whose)
+        times.append(at)
+        steps.append(step_of)
+    return np.concatenate(who), np.concatenate(times) + lag, None, np.concatenate(steps)
+
+
+def _count_within(patient: Ints) -> Ints:
+    """Count the runs of each patient, from 1 on."""
+    opens = np.flatnonzero(~_same_as_before(patient))
+    counts = np.diff(np.append(opens, patient.size))
+    return np.arange(patient.size) - np.repeat(opens, counts) + 1
+
+
+def _crossings(stays: Stays, exposure: Exposure) -> tuple[Ints, Floats, Ints]:
+    """When what a patient has had so far comes to exceed each step."""
+    own = stays.of(np.isin(stays.phase, exposure.phases))
+    if exposure.amount == "cycles":
+        amount = own.cycles
+    elif exposure.amount == "dose":
+        assert own.dose is not None
+        amount = own.dose
+    else:
+        amount = own.stop - own.start
+    # What never ends is last in its patient's course. Sums are each patient's own: those over all
+    # patients would lose digits.
+    known = np.where(np.isfinite(amount), amount, 0.0)
+    had = pd.Series(known).groupby(own.patient).cumsum().to_numpy() - known
+    by_end = had + amount
+    who, times, steps = [], [], []
+    for number, step in enumerate(exposure.steps, start=2):
+        tie = step * (1.0 + TIE_TOLERANCE)
+        rows = (had <= tie) & (by_end > tie)
+        if exposure.amount == "cycles":
+            at = own.start[rows]
+        else:
+            rate = 1.0 if exposure.amount == "time" else (amount / (own.stop - own.start))[rows]
+            at = own.start[rows] + np.maximum(step - had[rows], 0.0) / rate
+        who.append(own.patient[rows])
+        times.append(at)
+        steps.append(np.full(int(rows.sum()), number, dtype=np.int64))
+    if not who:
+        return np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64)
+    return np.concatenate(who), np.concatenate(times), np.concatenate(steps)
+
+
+def _joined(parts: Sequence[_Part], layout: CourseLayout, patients: int) -> CourseMarks:
+    """Put marks of all kinds in order, and read the state off what is known at each."""
+    who = np.concatenate([part[0] for part in parts])
+    time = np.concatenate([part[1] for part in parts])
+    unknown = [np.full(part[0].size, -1) for part in parts]
+    key = np.concatenate(
+        [blank if part[2] is None else part[2] for part, blank in zip(parts, unknown, strict=True)]
+    )
+    step = np.concatenate(
+        [blank if part[3] is None else part[3] for part, blank in zip(parts, unknown, strict=True)]
+    )
+    # At one time: what is left before what is entered, lower steps before higher ones.
+    off = layout.table.shape[0] - 1 - int(layout.transplant)
+    order = np.lexsort((step, key != off, time, who))
+    who, time = who[order], time[order]
+    opens = ~_same_as_before(who)
+    key = _filled(key[order], opens)
+    step = _filled(step[order], opens)
+    if layout.transplant:
+        last = layout.table.shape[0] - 1
+        gone = np.where(key == last, 1, -1)
+        key = np.where(_filled(gone, opens) == 1, last, key)
+    state = layout.table[key, step]
+    # The last of several marks at one time holds.
+    following = np.append(time[1:], np.inf)[: time.size]
+    more = np.append(~opens[1:], False)[: time.size]
+    held = ~(more & (following <= time * (1.0 + TIE_TOLERANCE)))
+    who, time, state = who[held], time[held], state[held]
+    before = np.where(_same_as_before(who), np.concatenate([[0], state[:-1]])[: state.size], 0)
+    changed = state != before
+    who, time, state = who[changed], time[changed], state[changed]
+    return CourseMarks(
+        first=np.searchsorted(who, np.arange(patients + 1)).astype(np.int64),
+        time=time,
+        state=state,
+    )
+
+
+def _filled(values: Ints, opens: Bools) -> Ints:
+    """Carry known values, which are not -1, forward within patients; 0 before the first."""
+    known = (values >= 0) | opens
+    index = np.maximum.accumulate(np.where(known, np.arange(values.size), 0))
+    return np.maximum(values[index], 0)
+
+
+def bounds_of_stays(
+    stays: Stays,
+    phases: Sequence[str],
+    *,
+    patients: int,
+    ordered: bool,
+    measure: Literal["current", "ever"] = "current",
+    transplant: Floats | None = None,
+) -> tuple[Floats, tuple[str, ...], Ints]:
+    """Find when patients enter each phase and leave it, as `state_bounds` of those that recur.
+
+    `measure`: whether patients are off treatment after a stay, or in its phase until another one.
+    `transplant`, shape (patient,): start of a last state of its own.
+    `bounds`, shape (segment + 1, patient): as of `bayesblina.core.episodes.state_bounds`.
+    `names`: names of all possible states.
+    `state`, shape (segment, patient): position in `names` of each segment's state.
+    """
+    exposure = Exposure(phases=(0,), label=phases[0], measure=measure)
+    layout = lay_out_courses(phases, exposure, ordered=ordered, transplant=transplant is not None)
+    marks = course_marks(stays, layout, patients, transplant)
+    counts = np.diff(marks.first)
+    most = int(counts.max(initial=0))
+    bounds = np.full((most + 2, patients), np.inf)
+    state = np.zeros((most + 1, patients), dtype=np.int64)
+    who = np.repeat(np.arange(patients), counts)
+    number = np.arange(who.size) - marks.first[who] + 1
+    bounds[0] = 0.0
+    bounds[number, who] = marks.time
+    state[number, who] = marks.state
+    return bounds, layout.states, state
+
+
+def cut_at_marks(
+    marks: CourseMarks, rows: Ints, begin: Floats, stop: Floats, from_times: Floats, widths: Floats
+) -> tuple[Ints, Ints, Floats, Floats]:
+    """Cut follow-up at patients' own marks: the definition of `bayesblina.core.episodes`.
+
+    `rows`, shape (patient,): whose follow-up it is; rising.
+    `begin`, `stop`, shape (patient,): follow-up ``(begin, stop]``.
+    Result: whose episode it is (position in `rows`), its state, start and end, each of shape
+    (episode,); none is empty.
+    """
+    counts = marks.first[rows + 1] - marks.first[rows]
+    # One segment more than marks: that before the first.
+    who = np.repeat(np.arange(rows.size), counts + 1)
+    opens = np.concatenate([[0], np.cumsum(counts + 1)[:-1]]).astype(np.int64)[: rows.size]
+    number = np.arange(who.size) - opens[who]
+    at = marks.first[rows][who] + number - 1
+    inside = number > 0
+    lower, state = np.zeros(who.size), np.zeros(who.size, dtype=np.int64)
+    lower[inside], state[inside] = marks.time[at[inside]], marks.state[at[inside]]
+    own_begin, own_stop = begin[who], stop[who]
+    width = tie_width(own_stop, from_times, widths)
+    lower = np.where(inside, settled(lower, own_begin, own_stop, width), lower)
+    upper = np.append(lower[1:], np.inf)[: who.size]
+    upper[opens + counts] = np.inf
+    # Marks all but at the one before are at it.
+    upper = np.where(near(upper, lower) & np.isfinite(upper), lower, upper)
+    start = np.minimum(np.maximum(lower, own_begin), own_stop)
+    end = np.minimum(np.maximum(upper, own_begin), own_stop)
+    kept = end > start
+    return who[kept], state[kept], start[kept], end[kept]
+
+
+def measure_at(stays: Stays, exposure: Exposure, patient: Ints, time: Floats) -> Floats:
+    """Work out an exposure's measure at some patients' times, just before them.
+
+    `patient`, `time`, shape (moment,).
+    Result, shape (moment,): NaN where there is none: before the first entry, and of `since_end`
+    also while in it.
+    """
+    own = stays.of(np.isin(stays.phase, exposure.phases))
+    runs = _runs(own, np.ones(int(own.phase.max(initial=0)) + 1, dtype=np.int64), over_gaps=False)
+    whose, start, stop = own.patient, own.start, own.stop
+    if exposure.measure in ("since_end", "episode"):
+        whose, start, stop = runs.patient, runs.start, runs.stop
+    first = np.searchsorted(whose, patient)
+    counts = np.searchsorted(whose, patient, side="right") - first
+    moment = np.repeat(np.arange(patient.size), counts)
+    at = np.arange(moment.size) - np.repeat(np.cumsum(counts) - counts, counts) + first[moment]
+    now = (time - exposure.lag)[moment]
+    begun = start[at] < now
+    total = np.zeros(patient.size)
+    if exposure.measure == "cumulative" and exposure.amount != "cycles":
+        had = np.clip(now - start[at], 0.0, stop[at] - start[at])
+        rate = 1.0
+        if exposure.amount == "dose":
+            assert own.dose is not None
+            rate = (own.dose / (stop - start))[at]
+        np.add.at(total, moment, had * rate)
+    elif exposure.measure == "cumulative":
+        np.add.at(total, moment, np.where(begun, own.cycles[at], 0.0))
+    elif exposure.measure == "episode":
+        np.add.at(total, moment, begun.astype(np.float64))
+    else:
+        ended = exposure.measure == "since_end"
+        total = np.full(patient.size, -np.inf if ended else np.inf)
+        pick = np.maximum if ended else np.minimum
+        pick.at(total, moment[begun], (stop if ended else start)[at][begun])
+        total = time - exposure.lag - total
+    entered = np.zeros(patient.size, dtype=bool)
+    entered[moment[begun]] = True
+    return np.where(entered & (total > 0), total, np.nan)

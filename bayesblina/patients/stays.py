@@ -1,0 +1,140 @@
+"""Stays of a cohort's patients: what they must satisfy, and what an account says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.courses import Stays
+from bayesblina.core.errors import NAMED_PATIENTS, Problem
+from bayesblina.core.intervals import TIE_TOLERANCE
+from bayesblina.patients.account import Line
+
+
+def first_starts(stays: Stays, *, patients: int, phases: int) -> Floats:
+    """Find when each patient first enters each phase, (patient, phase); NaN for never."""
+    first = np.full((patients, phases), np.inf)
+    np.minimum.at(first, (stays.patient, stays.phase), stays.start)
+    return np.where(np.isfinite(first), first, np.nan)
+
+
+def find_problems_of_stays(
+    ids: NDArray[np.str_], stays: Stays, phases: Sequence[str], *, ordered: bool
+) -> list[Problem]:
+    """Find everything that is inconsistent in stays.
+
+    `ordered`: whether phases come in the order given: none after a later one has begun.
+    """
+    size = stays.size
+    columns: dict[str, NDArray[np.generic] | None] = {
+        name: getattr(stays, name) for name in ("phase", "start", "stop", "cycles", "dose")
+    }
+    for name, values in columns.items():
+        if values is not None and values.shape != (size,):
+            return [
+                Problem(
+                    column=f"stays.{name}",
+                    found=f"shape {values.shape}",
+                    expected=f"Expected {(size,)}.",
+                )
+            ]
+    positions = ((stays.patient, ids.size, "patient"), (stays.phase, len(phases), "phase"))
+    for number, below, name in positions:
+        if ((number < 0) | (number >= below)).any():
+            return [
+                Problem(
+                    column=f"stays.{name}",
+                    found="numbers of none",
+                    expected=f"Expected positions from 0 to {below - 1}.",
+                )
+            ]
+    same = np.diff(stays.patient, prepend=-1) == 0
+    before = np.concatenate([[-np.inf], stays.stop[:-1]])[:size]
+    ordering = np.concatenate([[0], np.diff(stays.patient)])[:size] < 0
+    highest = _highest_so_far(stays)
+    checks: list[tuple[str, Bools, str, str]] = [
+        ("patient", ordering, "patients out of order", "Sort stays by patient and start."),
+        (
+            "start",
+            ~(stays.start >= 0) | np.isinf(stays.start),
+            "missing, negative or infinite starts",
+            "Expected finite times from the origin.",
+        ),
+        (
+            "stop",
+            ~(stays.stop > stays.start * (1.0 + TIE_TOLERANCE)),
+            "stays that end at or before they start",
+            "Expected start < stop, or no stop where the stay went on.",
+        ),
+        (
+            "start",
+            same & (stays.start < before * (1.0 - TIE_TOLERANCE)),
+            "stays that overlap",
+            "A patient is in one phase at a time: say which one holds (overlap=), or name the "
+            "combination as a phase of its own.",
+        ),
+        (
+            "cycles",
+            ~np.isin(stays.cycles, (0.0, 1.0)),
+            "cycles other than 0 and 1",
+            "Expected 1 where a cycle begins with the stay, else 0.",
+        ),
+    ]
+    if stays.dose is not None:
+        known = np.isfinite(stays.dose) & (stays.dose >= 0)
+        checks.append(
+            (
+                "dose",
+                ~known | np.isinf(stays.stop),
+                "doses that are missing, infinite or negative, or of stays without an end",
+                "Expected what was given in each stay, from 0 on, and when it ended.",
+            )
+        )
+    if ordered:
+        checks.append(
+            (
+                "phase",
+                stays.phase < highest,
+                "phases that come again after a later one",
+                f"Expected the order {', '.join(phases)}; say order='any' if phases may come in "
+                "any order.",
+            )
+        )
+    return [
+        Problem(
+            column=f"stays.{column}",
+            found=found,
+            expected=expected,
+            patients=tuple(dict.fromkeys(map(str, ids[stays.patient[rows]])))[: NAMED_PATIENTS + 1],
+        )
+        for column, rows, found, expected in checks
+        if rows.any()
+    ]
+
+
+def _highest_so_far(stays: Stays) -> Ints:
+    """Find the highest phase of each patient up to each stay."""
+    most = int(stays.phase.max(initial=0)) + 1
+    base = stays.patient * most
+    return np.maximum.accumulate(base + stays.phase) - base if stays.size else stays.phase
+
+
+def lines_of_stays(stays: Stays, patients: NDArray[np.str_], phases: Sequence[str]) -> list[Line]:
+    """Say who has stays in each phase, and who comes back to it after an interruption."""
+    same = (np.diff(stays.patient, prepend=-1) == 0) & (np.diff(stays.phase, prepend=-1) == 0)
+    before = np.concatenate([[-np.inf], stays.stop[:-1]])[: stays.size]
+    opens = ~(same & (stays.start <= before * (1.0 + TIE_TOLERANCE)))
+    lines = []
+    for index, phase in enumerate(phases):
+        who, counts = np.unique(stays.patient[opens & (stays.phase == index)], return_counts=True)
+        for what, rows in (
+            (f"stays, without those that go on at once: {counts.sum()}", counts > 0),
+            ("more than one stay", counts > 1),
+        ):
+            if rows.any():
+                ids = tuple(map(str, patients[who[rows]]))
+                lines.append(Line(step="stays", phase=phase, what=what, patients=ids))
+    return lines

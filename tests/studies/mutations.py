@@ -101,7 +101,12 @@ TESTS: dict[str, tuple[str, ...]] = {
     "estimands.curves": ("tests/estimands/test_curves.py", *ESTIMANDS, *COURSES),
     "estimands.occupancies": COURSES,
     "estimands.paths": (*ESTIMANDS, *COURSES),
-    "estimands.populations": ESTIMANDS,
+    "estimands.populations": (
+        "tests/estimands/test_members.py tests/estimands/test_curves.py "
+        "tests/estimands/test_comparisons.py tests/estimands/test_courses.py "
+        "tests/estimands/test_cures.py",
+        *ESTIMANDS,
+    ),
     "estimands.ratios": (
         "tests/estimands/test_ratios.py tests/estimands/test_support.py",
         *ESTIMANDS,
@@ -112,6 +117,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "estimands.support": ("tests/estimands/test_support.py", *CHECKS),
     "person_time.cells.each": SCANS,
     "person_time.cells.assembling": CELLS,
+    "person_time.cells.blocks": (
+        "tests/person_time/test_survey.py tests/person_time/test_blocks.py",
+    ),
     "person_time.cells.front": CELLS,
     "person_time.cells.lookup": CELLS,
     "person_time.cells.many": (*CELLS, *SCANS),

@@ -73,7 +73,7 @@ RISKS = (
     "tests/classical/test_rank_tests.py",
 )
 # Modules with functions that numba compiles: by themselves, without it.
-COMPILED = {"core.episodes", "person_time.passes"}
+COMPILED = {"core.episodes", "person_time.passes", "person_time.cells.survey"}
 TESTS: dict[str, tuple[str, ...]] = {
     "inference.baseline_gate": ("tests/inference/test_baseline_gate.py",),
     "checks.cure": ("tests/checks/test_cure.py",),

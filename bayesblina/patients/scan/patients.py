@@ -144,11 +144,6 @@ class CohortScan:
         """Names of the continuous covariates."""
         return [covariate.name for covariate in self.covariates if covariate.kind == "continuous"]
 
-    @property
-    def categorical(self) -> list[ScannedCovariate]:
-        """The categorical covariates."""
-        return [covariate for covariate in self.covariates if covariate.kind != "continuous"]
-
     def require_unchanged(self) -> None:
         """Raise if files are others than those that were checked.
 
@@ -420,9 +415,14 @@ def _with_near_ties(
     return table.mutate(**columns)
 
 
+def _categorical(scan: CohortScan) -> list[ScannedCovariate]:
+    """Pick the categorical covariates."""
+    return [covariate for covariate in scan.covariates if covariate.kind != "continuous"]
+
+
 def combinations(scan: CohortScan) -> int:
     """Count the combinations of levels of categorical covariates."""
-    return math.prod(max(len(covariate.levels), 1) for covariate in scan.categorical)
+    return math.prod(max(len(covariate.levels), 1) for covariate in _categorical(scan))
 
 
 def coded(scan: CohortScan) -> Any:
@@ -439,7 +439,7 @@ def coded(scan: CohortScan) -> Any:
             "a query engine there may be 9e18. Leave some out, or read patients with read_cohort."
         )
     code = ibis.literal(0, type="int64")
-    for covariate in scan.categorical:
+    for covariate in _categorical(scan):
         position = scan.column("covariate", covariate.name).cases(
             *((level, index) for index, level in enumerate(covariate.levels)), else_=0
         )

@@ -149,9 +149,9 @@ def time_in_states(
             part,
             averages,
             lambda courses: courses.average_at(
-                np.array([horizon]),
+                np.array(horizon),
                 lambda course: (course.time_in_remission, course.time_after_relapse),
-            )[:, 0],
+            ),
             ("state",),
         )
         values = values.assign_coords(state=list(STATES[:2]))

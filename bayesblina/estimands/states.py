@@ -98,9 +98,10 @@ class RegimeCourses:
     def knots(self, times: Floats) -> tuple[Floats, Ints]:
         """Cut points, changes of treatment and times, from the landmark on; and which are times."""
         route = self.route
-        inner = [*self.cuts, *(time for time, _ in route.changes), *times]
+        asked = np.ravel(times)
+        inner = [*self.cuts, *(time for time, _ in route.changes), *asked]
         points = [point for point in inner if point > route.start]
-        knots = np.unique(np.array([route.start, *points, max(route.end, *times, route.start)]))
+        knots = np.unique(np.array([route.start, *points, max(route.end, *asked, route.start)]))
         return knots, np.searchsorted(knots, times)
 
     def states(self) -> Ints:
@@ -159,7 +160,7 @@ class RegimeCourses:
     def average_at(
         self, times: Floats, read: Callable[[StateCourse], tuple[Floats, ...]]
     ) -> Floats:
-        """Average over members what is read off their courses, shape (draws, time, quantity)."""
+        """Average over members what is read off their courses, shape (draws, [time,] quantity)."""
         knots, knot_of = self.knots(times)
         averages = [
             np.stack([self.average(values[..., knot_of], rows) for values in read(course)], axis=-1)
@@ -225,7 +226,7 @@ class StateAverage:
         def time(course: StateCourse) -> tuple[Floats]:
             return (self._event_free(course.time_in_remission, course.time_after_relapse),)
 
-        return np.asarray(self.courses.average_at(np.array([horizon]), time)[:, 0, 0])
+        return np.asarray(self.courses.average_at(np.array(horizon), time)[:, 0])
 
     def quantile(self, level: float, *, horizon: float) -> tuple[Floats, Bools]:
         """Find when average survival falls to a level, by draw.

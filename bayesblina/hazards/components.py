@@ -276,9 +276,9 @@ def effects_part(bench: Workbench) -> Any:
     pm.modelcontext(None).add_coord("pair", [f"{names[i]}, {names[j]}" for i, j in pairs])
     # Partial correlations given all endpoints before; Lewandowski, Kurowicka and Joe (2009),
     # doi:10.1016/j.jmva.2009.04.008.
-    shape = np.array([kind.concentration + (len(names) - 2 - i) / 2.0 for i, _ in pairs])
-    prior_shape = pm.Data("correlation_prior", shape)
-    share = pm.Beta("partial_correlation_share", prior_shape, prior_shape, dims="pair")
+    shapes = [kind.concentration + (len(names) - 2 - i) / 2.0 for i, _ in pairs]
+    shape = pm.Data("correlation_prior", np.array(shapes))
+    share = pm.Beta("partial_correlation_share", shape, shape, dims="pair")
     partial = {pair: 2.0 * share[index] - 1.0 for index, pair in enumerate(pairs)}
     rows: list[list[Any]] = []
     for j in range(len(names)):

@@ -180,18 +180,19 @@ def _baseline(definition: ModelDefinition) -> str:
                 f"one interval to the next are independent: {_interval(kind.step)}, that is "
                 f"Normal(0, {kind.step.sd:.3g}), known."
             )
-        case SmoothWalk(slope=None) as kind:
-            return (
-                f"{walk}; {_level(kind.level)}; w a random walk (a w for each) whose steps have "
-                "variance walk_sd^2 x distance on a clock half time, half events; end of follow-up "
-                f"against its beginning: {_spread(kind.change, 'walk_sd')}."
-            )
-        case SmoothWalk(slope=HazardRatioPrior() as slope) as kind:
+        case SmoothWalk(slope=slope) as kind:
+            walk_sd = _spread(kind.change, "walk_sd")
+            if slope is None:
+                return (
+                    f"{walk}; {_level(kind.level)}; w a random walk (a w for each) whose steps "
+                    "have variance walk_sd^2 x distance on a clock half time, half events; end of "
+                    f"follow-up against its beginning: {walk_sd}."
+                )
             return (
                 f"{walk}; {_level(kind.level)}; w a walk of order 2 (a w for each): a straight "
                 "line on a clock half time, half events, whose end against its beginning has "
                 f"{_interval(slope)}, and independent bends; departure from the line at the end: "
-                f"{_spread(kind.change, 'walk_sd')}."
+                f"{walk_sd}."
             )
 
 

@@ -57,8 +57,11 @@ class PiecewiseExponential(Op):
         parts by class, interval and phase and by pattern. Outputs are the log-likelihood and its
         gradients by the two parts.
         """
-        variables = [pt.as_tensor_variable(value) for value in inputs]
-        return Apply(self, variables, [pt.dscalar(), pt.dtensor4(), pt.dmatrix()])
+        return Apply(
+            self,
+            [pt.as_tensor_variable(value) for value in inputs],
+            [pt.dscalar(), pt.dtensor4(), pt.dmatrix()],
+        )
 
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:  # noqa: ARG002
         """Evaluate with numpy."""
@@ -75,8 +78,7 @@ class PiecewiseExponential(Op):
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
         """Differentiate by the two parts; the rest is data."""
-        data = [pt.zeros_like(value) for value in inputs[:4]]
-        return [*data, *(cotangents[0] * gradient for gradient in outputs[1:])]
+        return [*map(pt.zeros_like, inputs[:4]), *(cotangents[0] * slope for slope in outputs[1:])]
 
 
 class CuredMixture(Op):
@@ -99,8 +101,11 @@ class CuredMixture(Op):
         hazard by (endpoint, class, interval, phase) and by (endpoint, pattern); and the log odds of
         being cured by (endpoint, pattern). Outputs are the sum and its gradients by the last three.
         """
-        variables = [pt.as_tensor_variable(value) for value in inputs]
-        return Apply(self, variables, [pt.dscalar(), pt.dtensor4(), pt.dmatrix(), pt.dmatrix()])
+        return Apply(
+            self,
+            [pt.as_tensor_variable(value) for value in inputs],
+            [pt.dscalar(), pt.dtensor4(), pt.dmatrix(), pt.dmatrix()],
+        )
 
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:  # noqa: ARG002
         """Evaluate with numpy."""
@@ -132,5 +137,4 @@ class CuredMixture(Op):
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
         """Differentiate by the last three inputs; the rest is data."""
-        data = [pt.zeros_like(value) for value in inputs[:7]]
-        return [*data, *(cotangents[0] * gradient for gradient in outputs[1:])]
+        return [*map(pt.zeros_like, inputs[:7]), *(cotangents[0] * slope for slope in outputs[1:])]

@@ -12,8 +12,8 @@ from typing import Any
 
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import validate_cuts
-from bayesblina.estimands.regimes import From, Never, Regime, observation
-from bayesblina.estimands.windows import require_curves
+from bayesblina.estimands.regimes import From, Never, Regime
+from bayesblina.estimands.windows import observation, require_curves
 from bayesblina.hazards.definition import ModelDefinition, require_roles
 from bayesblina.hazards.parts import IllnessDeath
 from bayesblina.output.result_files import require_file_names

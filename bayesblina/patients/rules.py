@@ -360,6 +360,12 @@ def _of_phases(
             )
 
 
+def unit_fault(unit: object, argument: str = "unit") -> tuple[bool, str]:
+    """Say whether a time unit is unknown, and what to say of it then."""
+    known = ", ".join(DAYS_PER_UNIT)
+    return unit not in DAYS_PER_UNIT, f"{argument} must be one of {known}, got {unit!r}."
+
+
 def unit_words(unit: str, median: float, longest: float) -> tuple[str, str] | None:
     """Say what is wrong with a unit, if the follow-up is impossible in it.
 

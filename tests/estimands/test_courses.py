@@ -49,9 +49,8 @@ def table() -> pd.DataFrame:
     )
 
 
-@cache
-def fit_of() -> Fit:
-    cohort = bb.read_cohort(
+def cohort_of() -> bb.Cohort:
+    return bb.read_cohort(
         table(),
         patient="id",
         unit="months",
@@ -62,10 +61,14 @@ def fit_of() -> Fit:
         phases=bb.Phases(early="early", late="late"),
         covariates=["arm", "score"],
     )
+
+
+@cache
+def fit_of() -> Fit:
     stratified = bb.load_model("stratified").with_covariates(stratum="arm")
     model = bb.load_model("illness_death").model_copy(update={"baseline": stratified.baseline})
     person_time = bb.person_time(
-        cohort, QUESTION, cuts=CUTS, courses=("os", "rfs"), weights=WEIGHTS
+        cohort_of(), QUESTION, cuts=CUTS, courses=("os", "rfs"), weights=WEIGHTS
     )
     design = written_fit(person_time, QUESTION, model, xr.Dataset()).design
     assert design.strata == ("a", "b")
@@ -403,3 +406,33 @@ def test_groups_that_differ_in_each_transition_are_not_averaged() -> None:
     other = written_fit(fit.person_time, QUESTION, model, fit.posterior)
     with pytest.raises(EstimandError, match="groups that differ in each transition"):
         bb.state_occupancy(other, landmark=LANDMARK, population={"score": 1.0})
+
+
+def test_time_in_states_of_patients_whose_weights_differ_by_draw() -> None:
+    """Single patients have effects of their own, and each draw an sd: the integral of occupancy."""
+    fit = fit_of()
+    groups = bb.load_model("patient_frailty").groups
+    model = fit.definition.model_copy(update={"groups": groups})
+    sds = xr.DataArray(
+        [[[0.2], [0.5], [0.8]], [[1.0], [1.2], [0.4]]], dims=("chain", "draw", "shape")
+    )
+    posterior = fit.posterior.assign(patient_sd=sds)
+    apart = bb.person_time(
+        cohort_of(), QUESTION, cuts=CUTS, courses=("os", "rfs"), weights=WEIGHTS, by_patient=True
+    )
+    other = written_fit(apart, QUESTION, model, posterior)
+    given: dict[str, Any] = {
+        "regimes": REGIMES,
+        "landmark": LANDMARK,
+        "population": {"arm": "b", "score": 1.0},
+    }
+    spent = bb.time_in_states(other, horizon=11.0, **given)["time"]
+    nodes, weights = np.polynomial.legendre.leggauss(16)
+    edges = np.array([LANDMARK, 4.0, 6.0, 9.0, 11.0])
+    half = np.diff(edges)[:, None] / 2.0
+    times = (edges[:-1, None] + half * (nodes + 1.0)).ravel()
+    occupied = bb.state_occupancy(other, times=times, **given)["probability"]
+    expected = occupied.isel(state=[0, 1]) * xr.DataArray((half * weights).ravel(), dims="time")
+    np.testing.assert_allclose(spent.values, expected.sum("time").values, rtol=1e-9)
+    alike = bb.time_in_states(fit, horizon=11.0, **given)["time"]
+    assert (abs(spent / alike - 1.0).sel(state="in remission") > 1e-3).all()

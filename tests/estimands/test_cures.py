@@ -79,6 +79,7 @@ def test_averages_over_the_eligible() -> None:
     found = cured_fraction(fit)
     fraction = found["cured_fraction"]
     assert fraction.dims == ("chain", "draw", "endpoint")
+    assert set(fraction.coords) == {"chain", "draw", "endpoint"}
     assert fraction["chain"].values.tolist() == [3, 5]
     assert fraction["draw"].values.tolist() == [10, 20, 30, 40]
     assert fraction["endpoint"].values.tolist() == ["os", "rfs"]

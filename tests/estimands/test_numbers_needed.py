@@ -40,6 +40,7 @@ def test_number_needed_to_treat(synthetic_fit: Fit) -> None:
         ((0.1, -0.05, 0.25), "benefit 10 (95% interval benefit 4 to infinity to harm 20)"),
         ((-0.1, -0.2, -0.05), "harm 10 (95% interval harm 5 to harm 20)"),
         ((0.1, 0.0, 0.2), "benefit 10 (95% interval benefit 5 to infinity)"),
+        ((-0.1, -0.2, 0.0), "harm 10 (95% interval harm 5 to infinity)"),
     ],
 )
 def test_numbers_in_words(difference: tuple[float, float, float], statement: str) -> None:

@@ -267,7 +267,7 @@ def anchors(question: bb.Question, phases: tuple[str, ...], endpoints: int, star
     """Two patients who give something to compare: exposed from `start`, and in the reference."""
     eligible = {} if question.eligible_from == "entry" else {question.eligible_from: 0}
     reference = {} if question.reference is None else {question.reference: 0}
-    for began in ({**eligible, question.exposed: start}, {**eligible, **reference}):
+    for began in ({**eligible, question.exposure: start}, {**eligible, **reference}):
         yield Patient(
             times=(LAST,) * endpoints,
             events=(True,) * endpoints,

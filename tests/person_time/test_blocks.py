@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import bayesblina as bb
@@ -74,3 +75,28 @@ def test_all_who_contribute_are_the_sample_of_few(monkeypatch: pytest.MonkeyPatc
     assert samples[0].size == 5
     assert samples[0].values.tolist() == samples[1].values.tolist()
     assert samples[0].values.tolist() == ordered[:5].tolist()
+
+
+def test_curves_start_at_the_median_rounded_up() -> None:
+    """By hand: of 2, 3.141 and 6 the middle is 3.141; at 3.2 two are at risk, and that is kept."""
+    patients = pd.DataFrame(
+        {
+            "id": ["a", "b", "c", "d"],
+            "time": [10.0, 12.0, 14.0, 4.0],
+            "died": [1, 0, 1, 1],
+            "early": [2.0, 3.141, 6.0, None],
+            "late": [4.0, None, 7.0, None],
+        }
+    )
+    scan = bb.scan_cohort(
+        patients,
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="time", event="died")},
+        phases=bb.Phases(early="early", late="late"),
+    )
+    found = bb.person_time(scan, bb.Question(exposed="late", eligible_from="early"), cuts=[])
+    assert found.risk_sets is not None
+    assert found.risk_sets.attrs["median_begin"] == 3.2
+    assert found.risk_sets["landmark"].values.tolist() == [3.2]
+    assert found.at_risk(3.2).sum() == 2.0

@@ -8,6 +8,7 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.patients.scan.passes import packed, unpacked
+from bayesblina.person_time.cells import ranks as ranks_of_times
 from bayesblina.person_time.cells.blocks import Blocks
 from bayesblina.person_time.cells.patterns import Terms
 from bayesblina.person_time.cells.ranks import TimesInBins, order_statistics
@@ -127,6 +128,7 @@ def test_parts_put_together_come_to_what_all_come_to(eligible: str) -> None:
     for moment, (values, often) in times.counts().items():
         np.testing.assert_array_equal(same.counts()[moment], (values, often))
         assert often.sum() == seen.bins[moment][some[moment]].sum()
+        assert often.dtype == np.int64
 
 
 def test_sums_of_parts_are_put_together() -> None:
@@ -159,6 +161,33 @@ def test_sums_of_parts_are_put_together() -> None:
     assert sums[0].patients.sum() == 3000.0
     np.testing.assert_array_equal(sums[1].patients, sums[0].patients)
     np.testing.assert_array_equal(sums[1].at_risk, sums[0].at_risk)
+
+
+def test_times_are_counted_before_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ten patients, one by one, each has an event and a beginning: three at most may wait."""
+    monkeypatch.setattr(ranks_of_times, "HELD", 3)
+    table = pd.DataFrame(
+        {"id": np.arange(10), "time": [5.0, 6.0] * 5, "died": 1, "start": [2.0, None] * 5}
+    )
+    blocks = blocks_of(
+        table,
+        bb.Question(exposed="late", eligible_from="entry"),
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="time", event="died")},
+        phases=bb.Phases(late="start"),
+    )
+    batch = all_of(blocks._coded.mutate(hash=blocks._coded["id"].hash()))
+    seen = Survey(blocks.asked, continuous=0, combinations=1)
+    seen.add(batch)
+    times = TimesInBins(
+        blocks.asked, {moment: np.flatnonzero(bins) for moment, bins in seen.bins.items()}
+    )
+    for row in range(10):
+        times.add(batch[row : row + 1])
+        assert sum(values.size for values, _ in times._parts["event"]) <= 4
+    values, often = times.counts()["event"]
+    assert (values.tolist(), often.tolist()) == ([5.0, 6.0], [5, 5])
 
 
 def _terms(groups: int) -> Terms:

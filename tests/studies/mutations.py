@@ -73,7 +73,7 @@ RISKS = (
     "tests/classical/test_rank_tests.py",
 )
 # Modules with functions that numba compiles: by themselves, without it.
-COMPILED = {"core.episodes", "person_time.passes"}
+COMPILED = {"core.episodes", "person_time.passes", "person_time.cells.survey"}
 TESTS: dict[str, tuple[str, ...]] = {
     "inference.baseline_gate": ("tests/inference/test_baseline_gate.py",),
     "checks.posterior": ("tests/checks/test_posterior.py", "tests/checks/test_cure.py", *CHECKS),
@@ -98,7 +98,12 @@ TESTS: dict[str, tuple[str, ...]] = {
     "estimands.draws": ("tests/estimands/test_support.py", *CHECKS),
     "estimands.occupancies": ("tests/estimands/test_cures.py", *COURSES),
     "estimands.paths": (*ESTIMANDS, *COURSES),
-    "estimands.populations": ESTIMANDS,
+    "estimands.populations": (
+        "tests/estimands/test_members.py tests/estimands/test_curves.py "
+        "tests/estimands/test_comparisons.py tests/estimands/test_courses.py "
+        "tests/estimands/test_cures.py",
+        *ESTIMANDS,
+    ),
     "estimands.ratios": (
         "tests/estimands/test_ratios.py tests/estimands/test_support.py "
         "tests/estimands/test_companions.py",
@@ -109,6 +114,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "estimands.states": COURSES,
     "person_time.cells.each": SCANS,
     "person_time.cells.assembling": CELLS,
+    "person_time.cells.blocks": (
+        "tests/person_time/test_survey.py tests/person_time/test_blocks.py",
+    ),
     "person_time.cells.front": CELLS,
     "person_time.cells.lookup": CELLS,
     "person_time.cells.many": (*CELLS, *SCANS),

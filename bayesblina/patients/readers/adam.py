@@ -33,7 +33,7 @@ from bayesblina.patients.readers.columns import Columns, CovariateKind, Repairs,
 from bayesblina.patients.readers.dates import ISO, require_date_format
 from bayesblina.patients.readers.sources import raise_problems, refuse, require_roles
 from bayesblina.patients.readers.wide import SameDay
-from bayesblina.patients.rules import DAYS_PER_UNIT
+from bayesblina.patients.rules import DAYS_PER_UNIT, unit_fault
 
 # First dose of cycle 3 and of cycle 6, as in NCT02013167.
 BLINATUMOMAB_PHASES: Mapping[str, int | str] = MappingProxyType(
@@ -155,7 +155,8 @@ def read_adam(
     Cohort(2 patients, days; os: 1 events; phases consolidation: 1, maintenance: 0)
     """
     manner = AdamTimes(value=value, value_unit=value_unit, same_day=same_day)
-    _require_call(endpoints, unit, covariates, phases, zero_doses, filters, dated=adex is None)
+    require_filters(filters)
+    _require_call(endpoints, unit, covariates, phases, zero_doses, dated=adex is None)
     require_date_format(date_format)
     names = Phases.from_dict(dict.fromkeys(phases, "column")).names if phases else ()
     dated = {name: str(column) for name, column in phases.items()} if adex is None else {}
@@ -181,11 +182,7 @@ def read_adam(
     begun = known if doses is None else np.concatenate([known, doses.known()])
     followed = read_outcomes(adtte, people, zero, begun, endpoints, manner, filters)
     last = np.fmax.reduce(list(followed.end.values()))
-    days = (
-        np.array([columns.dates(column, after=zero, before=last) for column in dated.values()])
-        if doses is None
-        else doses.starts(zero, last)
-    ).reshape(len(names), people.size)
+    days = doses.starts(zero, last) if doses else _dated_starts(columns, dated, zero, last)
     moved = None if transplant is None else columns.dates(transplant, after=zero, before=last)
     raise_problems(columns.problems, people.source)  # of dates that ADTTE's endpoints start from
     if followed.other:
@@ -227,23 +224,18 @@ def _origins(columns: Columns, origin: str, known: Floats) -> Floats:
     return zero
 
 
+def _dated_starts(columns: Columns, dated: Mapping[str, str], zero: Floats, last: Floats) -> Floats:
+    """Read the days on which phases start from columns of ADSL, shape (phase, patient)."""
+    days = [columns.dates(column, after=zero, before=last) for column in dated.values()]
+    return np.array(days).reshape(len(days), zero.size)
+
+
 def _require_call(
-    endpoints: Any,
-    unit: str,
-    covariates: Any,
-    phases: Any,
-    zero_doses: Any,
-    filters: Any,
-    *,
-    dated: bool,
+    endpoints: Any, unit: str, covariates: Any, phases: Any, zero_doses: Any, *, dated: bool
 ) -> None:
     """Refuse calls that are impossible whatever the datasets hold."""
-    require_filters(filters)
     refuse(
-        (
-            unit not in DAYS_PER_UNIT,
-            f"unit must be one of {', '.join(DAYS_PER_UNIT)}, got {unit!r}.",
-        ),
+        unit_fault(unit),
         (
             not isinstance(endpoints, Mapping)
             or not endpoints

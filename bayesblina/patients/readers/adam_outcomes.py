@@ -25,7 +25,7 @@ from bayesblina.patients.readers.columns import Columns
 from bayesblina.patients.readers.dates import within_follow_up
 from bayesblina.patients.readers.sources import missing_columns, raise_problems, refuse
 from bayesblina.patients.readers.wide import SameDay, end_of_follow_up
-from bayesblina.patients.rules import DAYS_PER_UNIT
+from bayesblina.patients.rules import DAYS_PER_UNIT, unit_fault
 
 Value = Literal["dates", "AVAL"]
 
@@ -93,16 +93,12 @@ class AdamTimes:
     same_day: SameDay
 
     def __post_init__(self) -> None:
-        units = ", ".join(DAYS_PER_UNIT)
         refuse(
             (
                 self.value not in (None, "dates", "AVAL"),
                 f"value must be 'dates' or 'AVAL', got {self.value!r}.",
             ),
-            (
-                self.value_unit is not None and self.value_unit not in DAYS_PER_UNIT,
-                f"value_unit must be one of {units}, got {self.value_unit!r}.",
-            ),
+            unit_fault("days" if self.value_unit is None else self.value_unit, "value_unit"),
             (
                 self.same_day not in ("refuse", "half day", "end of day"),
                 f"same_day must be 'refuse', 'half day' or 'end of day', got {self.same_day!r}.",
@@ -250,12 +246,10 @@ def _missing(
 ) -> list[Problem]:
     """Find the columns that ADTTE lacks, with what may stand in for them."""
     by_dates = manner.value == "dates" or (manner.value is None and "ADT" in table.columns)
-    subjects = people.columns.frame.columns
-    begins = [endpoint.origin or "STARTDT" for endpoint in endpoints.values()]
     own = [
-        column
-        for column, endpoint in zip(begins, endpoints.values(), strict=True)
-        if endpoint.origin is None or column not in subjects
+        endpoint.origin or "STARTDT"
+        for endpoint in endpoints.values()
+        if endpoint.origin is None or endpoint.origin not in people.columns.frame
     ]
     values = ["ADT"] if by_dates else ["AVAL", *([] if manner.value_unit else ["AVALU"])]
     wanted = ["USUBJID", "PARAMCD", *own, "CNSR", *values, *filtered]

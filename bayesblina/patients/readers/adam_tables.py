@@ -78,15 +78,16 @@ class People:
 
     def open(self, table: pd.DataFrame) -> Columns:
         """Read another dataset with the same rules for dates."""
-        mine = self.columns
         return Columns(
-            table, "USUBJID", partial_dates=mine.partial_dates, date_format=mine.date_format
+            table,
+            "USUBJID",
+            partial_dates=self.columns.partial_dates,
+            date_format=self.columns.date_format,
         )
 
     def took(self, columns: Columns) -> None:
         """Remember the partial dates of another dataset."""
-        self.columns.imputed |= columns.imputed
-        self.columns.imputed_columns |= columns.imputed_columns
+        self.columns.imputed += columns.imputed
 
     def note(self, rule: str, who: Bools) -> None:
         """Count patients for whom something was done."""
@@ -131,9 +132,15 @@ def read_people(
     The patients; what is wrong with them is still to be raised.
     """
     subjects, source = load(table, "ADSL")
-    flags = [population] if population else []
-    require_columns(subjects, ["USUBJID", origin, *wanted, *flags, *filters], source)
-    everybody = Columns(subjects, "USUBJID", numbers=np.arange(1, len(subjects) + 1))
+    flag = [population] if population else []
+    require_columns(subjects, ["USUBJID", origin, *wanted, *flag, *filters], source)
+    everybody = Columns(
+        subjects,
+        "USUBJID",
+        partial_dates=partial_dates,
+        date_format=date_format,
+        numbers=np.arange(1, len(subjects) + 1),
+    )
     everybody.report(
         "USUBJID",
         pd.Series(everybody.ids).duplicated(keep=False).to_numpy(),
@@ -160,20 +167,9 @@ def read_people(
         leave(text != "Y", f"{population} is not Y")
     for column, values in filters.items():
         leave(~_chosen(everybody, column, values), f"{column} is not {_words(values)}")
-    frame = subjects.loc[keep].reset_index(drop=True)
-    frame.attrs = dict(subjects.attrs)
-    people = Columns(
-        frame,
-        "USUBJID",
-        partial_dates=partial_dates,
-        date_format=date_format,
-        numbers=np.flatnonzero(keep) + 1,
-    )
-    people.problems = everybody.problems
-    excluded = frozenset(patient for exclusion in exclusions for patient in exclusion.patients)
     return People(
-        columns=people,
-        excluded=excluded,
+        columns=everybody.narrowed(np.flatnonzero(keep)),
+        excluded=frozenset(who for exclusion in exclusions for who in exclusion.patients),
         source=source,
         exclusions=tuple(exclusions),
         file_hashes=hashes(subjects, f"{source} (ADSL)"),

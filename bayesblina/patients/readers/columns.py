@@ -97,19 +97,36 @@ class Columns:
         date_format: str = ISO,
         numbers: Ints | None = None,
     ) -> None:
-        self.frame = frame
+        self.frame, self.patient = frame, patient
         # Numbers of the rows in the user's table, from 1 on, where they are known.
         self.row_numbers = numbers
         self.problems: list[Problem] = []
         self.partial_dates = partial_dates
         self.date_format = date_format
-        self.imputed: dict[str, None] = {}
-        self.imputed_columns: dict[str, None] = {}
+        # Columns in which partial dates were completed, and ids of those whose they were.
+        self.imputed: list[tuple[str, NDArray[np.str_]]] = []
         # Columns of dates that are only looked at: those which are partial are no fault.
         self.looked_at: set[str] = set()
         self._read: dict[str, Days] = {}
         self.ids = self.text(patient)
         self._refuse_long(patient, self.ids)
+
+    def narrowed(self, rows: Ints) -> Columns:
+        """Go on with some rows, and with what was found of all: what else is in them is not read.
+
+        `rows`: their positions.
+        """
+        frame = self.frame.iloc[rows].reset_index(drop=True)
+        frame.attrs = self.frame.attrs
+        columns = Columns(
+            frame,
+            self.patient,
+            partial_dates=self.partial_dates,
+            date_format=self.date_format,
+            numbers=None if self.row_numbers is None else self.row_numbers[rows],
+        )
+        columns.problems = self.problems
+        return columns
 
     def text(self, column: str) -> NDArray[np.str_]:
         """Read text; whole numbers are written without a decimal point, missing cells are empty."""
@@ -128,13 +145,12 @@ class Columns:
     ) -> None:
         """Note a problem with some rows, if there are any."""
         if rows.any():
-            who = tuple(dict.fromkeys(str(patient) for patient in self.ids[rows]))
             quoted = f" ({', '.join(map(repr, examples))})" if examples else ""
             problem = Problem(
                 column=column,
                 found=f"{found}{quoted}",
                 expected=expected,
-                patients=who,
+                patients=tuple(dict.fromkeys(map(str, self.ids[rows]))),
                 rows=self.numbers_of(rows),
                 examples=examples,
             )
@@ -190,8 +206,7 @@ class Columns:
         read = self._days(column)
         days = read.within(self.partial_dates, after=after, before=before)
         if self.partial_dates != "refuse" and read.partial.any():
-            self.imputed |= dict.fromkeys(map(str, self.ids[read.partial]))
-            self.imputed_columns |= {column: None}
+            self.imputed.append((column, self.ids[read.partial]))
         return days
 
     def known_dates(self, *columns: str | None) -> Floats:
@@ -230,15 +245,14 @@ class Columns:
                 "'last'.",
                 examples_of(pd.Series(text[days.partial])),
             )
-        wanted = "ISO 8601 dates such as 2015-03-31"
-        if self.date_format not in (ISO, SAS_DAYS, SAS_SECONDS):
-            wanted += f", or {self.date_format!r}"
+        known = self.date_format in (ISO, SAS_DAYS, SAS_SECONDS)
+        other = "" if known else f", or {self.date_format!r}"
         self.report(
             column,
             days.unreadable,
             "values that are not dates",
-            f"Expected {wanted}; leave missing dates empty, and give another format with "
-            "date_format=.",
+            f"Expected ISO 8601 dates such as 2015-03-31{other}; leave missing dates empty, and "
+            "give another format with date_format=.",
             examples_of(pd.Series(text[days.unreadable])),
         )
         if days.shifted:
@@ -351,11 +365,13 @@ def make_cohort(
     """
     done = list(made)
     if columns.partial_dates != "refuse":
-        where = f" of {', '.join(columns.imputed_columns)}" if columns.imputed_columns else ""
-        day = f"the {columns.partial_dates} possible day, within known dates"
-        done.append(
-            Repair(rule=f"partial dates{where} became {day}", patients=tuple(columns.imputed))
+        names = ", ".join(dict.fromkeys(column for column, _ in columns.imputed))
+        rule = (
+            f"partial dates{f' of {names}' if names else ''} became the {columns.partial_dates} "
+            "possible day, within known dates"
         )
+        who = dict.fromkeys(str(patient) for _, ids in columns.imputed for patient in ids)
+        done.append(Repair(rule=rule, patients=tuple(who)))
     if repairs is not None and repairs.zero_times is not None:
         outcomes, ends, made_longer = repair_zero_times(
             outcomes, starts, ends, repairs.zero_times, columns.ids, unit
@@ -438,13 +454,11 @@ def _is_date(series: pd.Series) -> bool:
 
 def _merge(columns: Columns, found: Sequence[Problem], roles: Mapping[str, str]) -> list[Problem]:
     """Join the reader's problems with the cohort's, each patient once for each column."""
-    known: dict[str, set[str]] = {}
-    for problem in columns.problems:
-        known.setdefault(problem.column, set()).update(problem.patients)
+    known = {(problem.column, who) for problem in columns.problems for who in problem.patients}
     merged = list(columns.problems)
     for problem in found:
         column = roles.get(problem.column, problem.column)
-        left = tuple(who for who in problem.patients if who not in known.get(column, ()))
+        left = tuple(who for who in problem.patients if (column, who) not in known)
         if left or not problem.patients:
             # Rows of the cohort are those of the table only where the reader says so.
             rows = columns.numbers_of(np.isin(columns.ids, left)) if problem.patients else ()

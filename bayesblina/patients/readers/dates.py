@@ -89,7 +89,7 @@ def require_date_format(date_format: str) -> None:
         return
     text = isinstance(date_format, str)
     year = text and "%Y" in date_format and "%y" not in date_format
-    month = text and any(one in date_format for one in ("%m", "%b", "%B"))
+    month = text and any(code in date_format for code in ("%m", "%b", "%B"))
     if not (year and month and "%d" in date_format):
         raise SpecError(
             f"date_format must be '{ISO}', '{SAS_DAYS}', '{SAS_SECONDS}' or a pattern with day, "
@@ -102,16 +102,16 @@ def read_days(series: pd.Series, text: NDArray[np.str_], *, date_format: str = I
 
     What was read. The time of day is not used, but for local midnights stored in UTC.
     """
-    none = np.zeros(len(series), dtype=bool)
     if pd.api.types.is_datetime64_any_dtype(series):
-        zoned = series.dt.tz is not None
-        local = series.dt.tz_localize(None) if zoned else series
-        stamps = local.to_numpy(dtype="datetime64[s]")
-        days = stamps.astype("datetime64[D]")
-        seconds = (stamps - days).astype(np.float64)
-        utc = not zoned or str(series.dt.tz) in ("UTC", "UTC+00:00", "+00:00")
-        shifted = utc and _are_midnights(np.where(np.isnat(stamps), np.nan, seconds))
-        return _complete(np.where(np.isnat(days), np.nan, days.astype(np.float64)), none, shifted)
+        stamps = series.dt.tz_localize(None).to_numpy(dtype="datetime64[s]")
+        missing, days = np.isnat(stamps), stamps.astype("datetime64[D]")
+        seconds = np.where(missing, np.nan, (stamps - days).astype(np.float64))
+        utc = str(series.dt.tz) in ("None", "UTC", "UTC+00:00", "+00:00")
+        return _complete(
+            np.where(missing, np.nan, days.astype(np.float64)),
+            np.zeros_like(missing),
+            shifted=utc and _are_midnights(seconds),
+        )
     cells = pd.Series(text)
     filled = (cells != "").to_numpy()
     if pd.api.types.is_numeric_dtype(series) or (
@@ -122,25 +122,31 @@ def read_days(series: pd.Series, text: NDArray[np.str_], *, date_format: str = I
     return _from_text(cells, filled, date_format)
 
 
-def _complete(days: Floats, unreadable: Bools, shifted: bool = False) -> Days:
+def _complete(
+    days: Floats, unreadable: Bools, *, shifted: bool = False, numbers: Bools | None = None
+) -> Days:
+    """Lay out days of which none is partial."""
     none = np.zeros(days.size, dtype=bool)
     return Days(
-        first=days, middle=days, last=days, unreadable=unreadable, numbers=none, shifted=shifted
+        first=days,
+        middle=days,
+        last=days,
+        unreadable=unreadable,
+        numbers=none if numbers is None else numbers,
+        shifted=shifted,
     )
 
 
 def _from_numbers(cells: pd.Series, filled: Bools, date_format: str) -> Days:
-    none = np.zeros(len(cells), dtype=bool)
-    values = np.full(len(cells), np.nan)
     if date_format == ISO:
-        return Days(first=values, middle=values, last=values, unreadable=none, numbers=filled)
+        return _complete(np.full(filled.size, np.nan), np.zeros_like(filled), numbers=filled)
     if date_format not in (SAS_DAYS, SAS_SECONDS):
         days = _by_pattern(cells, date_format)
         return _complete(days, filled & np.isnan(days))
-    values[filled] = pd.to_numeric(cells[filled], errors="coerce").to_numpy(dtype=np.float64)
+    values = pd.to_numeric(cells.where(filled), errors="coerce").to_numpy(dtype=np.float64)
     if date_format == SAS_SECONDS:
-        shifted = _are_midnights(values % DAY)
-        return _complete(np.floor(values / DAY) + SAS_ORIGIN, filled & np.isnan(values), shifted)
+        days = np.floor(values / DAY) + SAS_ORIGIN
+        return _complete(days, filled & np.isnan(values), shifted=_are_midnights(values % DAY))
     is_whole = values == np.round(values)
     return _complete(np.where(is_whole, values, np.nan) + SAS_ORIGIN, filled & ~is_whole)
 
@@ -182,22 +188,21 @@ def _numbers(text: pd.Series) -> Floats:
 def _possible(year: Floats, month: Floats, day: Floats) -> tuple[Floats, Floats, Floats]:
     """First, middle and last possible days since 1970; NaN for a day that does not exist."""
     whole_year = np.isnan(month)
-    found = []
-    for rule, instead in (("first", 1.0), ("middle", 7.0), ("last", 12.0)):
+    middle = np.where(whole_year, 1.0, 15.0)
+    possible = []
+    for instead, usual in ((1.0, 1.0), (7.0, middle), (12.0, np.inf)):
         filled_month = np.where(whole_year, instead, month)
         legal = (filled_month >= 1) & (filled_month <= 12)
         months = ((year - 1970) * 12 + np.where(legal, filled_month, 1) - 1).astype(np.int64)
         first, following = (
-            one.astype("datetime64[M]").astype("datetime64[D]").astype(np.float64)
-            for one in (months, months + 1)
+            begin.astype("datetime64[M]").astype("datetime64[D]").astype(np.float64)
+            for begin in (months, months + 1)
         )
         length = following - first
-        middle = np.where(whole_year, 1.0, 15.0)
-        chosen = {"first": np.ones(year.size), "middle": middle, "last": length}[rule]
-        filled = np.where(np.isnan(day), chosen, day)
+        filled = np.where(np.isnan(day), np.minimum(usual, length), day)
         legal &= (filled >= 1) & (filled <= length)
-        found.append(np.where(legal, first + filled - 1, np.nan))
-    return found[0], found[1], found[2]
+        possible.append(np.where(legal, first + filled - 1, np.nan))
+    return possible[0], possible[1], possible[2]
 
 
 def _are_midnights(seconds: Floats) -> bool:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayesblina.core.errors import DataError, SpecError
+from bayesblina.core.errors import SpecError
 from bayesblina.patients.readers.columns import NOT_NUMBERS, Columns
-from bayesblina.patients.readers.sources import load_table, require_columns
+from bayesblina.patients.readers.sources import load_table, raise_problems, require_columns
 
 
 def read_history(
@@ -98,14 +98,14 @@ def checked_history(
                 "values that are missing or infinite",
                 "Every row needs a time and a number for each covariate.",
             )
-    if columns.problems:
-        problems = [
-            replace(
-                problem, expected=f"{problem.expected} Code the levels of a category as 0 and 1."
-            )
+    recode = "Code the levels of a category as 0 and 1."
+    raise_problems(
+        [
+            replace(problem, expected=f"{problem.expected} {recode}")
             if problem.found.startswith(NOT_NUMBERS)
             else problem
             for problem in columns.problems
-        ]
-        raise DataError(problems, source=source)
+        ],
+        source,
+    )
     return pd.DataFrame(values)

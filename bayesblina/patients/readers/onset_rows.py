@@ -60,38 +60,31 @@ def require_event_roles(
     apart: bool,
 ) -> None:
     """Refuse a column of a table of events in two roles."""
+    of_origin = {} if origin is None else {"origin": origin}
     roles = {"patient": patient, "term": term, "start of the event": start}
     roles |= {} if grade is None else {"grade": grade}
-    roles |= {f"flag {place}": column for place, column in enumerate(flags, start=1)}
-    if origin is not None:
-        # Of another table, in which only the ids stand beside it.
-        if apart:
-            require_roles({"patient": patient, "origin": origin}, ())
-        else:
-            roles["origin"] = origin
-    require_roles(roles, ())
+    roles |= {f"flag {number}": column for number, column in enumerate(flags, start=1)}
+    if apart:  # of another table, in which only the ids stand beside it
+        require_roles({"patient": patient} | of_origin, ())
+    require_roles(roles if apart else roles | of_origin, ())
 
 
 class OnsetRows:
     """Rows of a table of events: which are kept, and why others are not."""
 
     def __init__(self, frame: pd.DataFrame, patient: str, **reading: Any) -> None:
-        self.patient, self.reading = patient, reading
         self.columns = Columns(frame, patient, **reading)
         self.kept = np.ones(len(frame), dtype=bool)
-        self.completed = np.zeros(len(frame), dtype=bool)
+        self.completed = ~self.kept
         self.left_out: dict[str, int] = {}
         # Of the files of other tables that were read for them.
         self.file_hashes: dict[str, str] = {}
 
     def narrow(self) -> None:
         """Go on with the rows that are kept: what else is in the others does not matter."""
-        frame = self.columns.frame.loc[self.kept].reset_index(drop=True)
-        narrowed = Columns(frame, self.patient, **self.reading)
-        narrowed.problems = self.columns.problems
-        self.columns = narrowed
-        self.kept = np.ones(len(frame), dtype=bool)
-        self.completed = np.zeros(len(frame), dtype=bool)
+        self.columns = self.columns.narrowed(np.flatnonzero(self.kept))
+        self.kept = np.ones(self.columns.ids.size, dtype=bool)
+        self.completed = ~self.kept
 
     def report(self, column: str, bad: Bools, found: str, expected: str) -> None:
         """Refuse rows, unless they are left out anyway."""
@@ -186,10 +179,9 @@ class OnsetRows:
         if counted != "study days":
             self._refuse_study_days(column, counted, unit, values)
             return values
-        is_whole = np.isnan(values) | (values == np.round(values))
         self.report(
             column,
-            ~is_whole | (values == 0),
+            (np.isfinite(values) & (values != np.round(values))) | (values == 0),
             "study days of 0, or with fractions",
             "Day 1 is the day of the origin and day -1 the one before: study days have no 0. For "
             "days from the origin say counted='times'.",
@@ -268,20 +260,19 @@ class OnsetRows:
         text = pd.Series(self.columns.text(grade))
         number = text.str.extract(f"^{GRADE}$", expand=False)
         word = text.str.upper().where(text.str.upper().isin(SEVERITIES))
-        empty = (text == "").to_numpy()
+        empty = text == ""
         self.judge(
             grade,
-            empty,
+            empty.to_numpy(),
             "ungraded",
             leave_out,
             "events without a grade",
             "Grade every event, or leave_out=['ungraded'].",
         )
         words = bool((word.notna().to_numpy() & self.kept).any())
-        readable = word.notna() if words else number.notna()
         self.report(
             grade,
-            ~(readable.to_numpy() | empty),
+            ((word if words else number).isna() & ~empty).to_numpy(),
             "severities that are not MILD, MODERATE or SEVERE"
             if words
             else "grades that are not 1, 2, 3, 4 or 5",
@@ -295,7 +286,7 @@ class OnsetRows:
                 f"{'MILD, MODERATE and SEVERE' if words else 'grades from 1 to 5'}: the two scales "
                 "are not translated."
             )
-        rank = word.map({one: place for place, one in enumerate(SEVERITIES)}) if words else number
+        rank = word.map(dict(zip(SEVERITIES, range(3), strict=True))) if words else number
         least = SEVERITIES.index(minimum) if isinstance(minimum, str) else minimum
         low = (rank.astype("Float64") < least).fillna(False).to_numpy(dtype=bool)
         self.drop(low, f"below {'severity' if words else 'grade'} {minimum}")

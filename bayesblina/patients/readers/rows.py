@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.courses import Stays, bounds_of_stays
@@ -30,6 +29,7 @@ from bayesblina.patients.readers.sources import (
     hashes,
     load_table,
     raise_problems,
+    refuse,
     require_columns,
     require_roles,
 )
@@ -140,17 +140,15 @@ def read_counting_process(
     labels, none = _labels(phases, covariates, before)
     names = tuple(labels)
     given = {"patient": patient, "start": start, "stop": stop, "event": event, "phase": phase}
-    optional = {
-        role: column
-        for role, column in (("endpoint", endpoint), ("transplant", transplant))
-        if column is not None
-    }
-    require_roles(given | optional, covariates)
-    require_columns(frame, [*given.values(), *covariates, *optional.values()], source)
-    if frame.empty:
-        frame = frame.iloc[:0]
+    wanted = [*given.values(), *covariates]
+    given |= {} if endpoint is None else {"endpoint": endpoint}
+    given |= {} if transplant is None else {"transplant": transplant}
+    require_roles(given, covariates)
+    require_columns(frame, [*wanted, *given.values()], source)
     columns = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
-    first_row, who = _first_appearance(columns.ids)
+    # Patients in the order of their first rows.
+    who = pd.factorize(columns.ids)[0].astype(np.int64)
+    first_row = np.unique(who, return_index=True)[1]
     endpoint_names, which = _endpoints(columns, endpoint)
     declared = _declared(recorded, endpoint_names)
     included = _included(includes, endpoint_names)
@@ -170,7 +168,14 @@ def read_counting_process(
         rows = rows.off_again()
     _check_sequence(columns, rows, given, names, order)
     constant = [*covariates, *([] if transplant is None else [transplant])]
-    _check_constant(columns, constant, first_row[who])
+    for column in constant:
+        text = columns.text(column)
+        columns.report(
+            column,
+            text != text[first_row[who]],
+            "values that change within a patient",
+            "Expected one value for each patient, in all rows.",
+        )
     raise_problems(columns.problems, source)
     stays = None
     if rows.recurs:
@@ -183,7 +188,7 @@ def read_counting_process(
         starts, stops = _phase_times(rows)
         bounds, _, states = state_bounds(names, starts, ends=stops)
     _check_histories(columns, rows, bounds, states, phase)
-    single = _one_row_each(columns, patient, first_row)
+    single = columns.narrowed(first_row)
     return make_cohort(
         single,
         outcomes={
@@ -200,7 +205,7 @@ def read_counting_process(
         ordered=order == "listed",
         unit=unit,
         repairs=repairs,
-        roles=_roles_of_cohort(given | optional, endpoint_names, names),
+        roles=_roles_of_cohort(given, endpoint_names, names),
         source=source,
         synthetic=synthetic,
         file_hashes=hashes(frame, source),
@@ -273,15 +278,6 @@ class CourseRows:
         return Outcome(time=time, event=event, entry=entry, recorded=recorded, includes=includes)
 
 
-def _one_row_each(columns: Columns, patient: str, first_row: Ints) -> Columns:
-    """Go on with the first row of each patient, and with what was found of all."""
-    frame = columns.frame.iloc[first_row].reset_index(drop=True)
-    frame.attrs = columns.frame.attrs
-    single = Columns(frame, patient, numbers=first_row + 1)
-    single.problems = columns.problems
-    return single
-
-
 def _roles_of_cohort(
     given: Mapping[str, str], endpoints: Sequence[str], phases: Sequence[str]
 ) -> dict[str, str]:
@@ -301,19 +297,22 @@ def _labels(
     if isinstance(phases, str) or isinstance(covariates, str):
         raise SpecError("phases and covariates must be lists of names, not one string.")
     if not isinstance(phases, Mapping | Sequence):
-        kind = type(phases).__name__
-        raise SpecError(f"phases must list names, or map them to texts of the column; got {kind}.")
-    labels = dict(phases) if isinstance(phases, Mapping) else {name: name for name in phases}
+        raise SpecError(
+            "phases must list names, or map them to texts of the column; got "
+            f"{type(phases).__name__}."
+        )
+    labels = dict(phases if isinstance(phases, Mapping) else zip(phases, phases, strict=True))
     names = Phases.from_dict(labels).names  # which refuses reserved names
     none = ("", before_first(names)) if before is None else (before,)
-    taken = (RESERVED_PHASES | set(none)) & set(labels.values())
-    if taken or len(set(labels.values())) != len(labels):
-        raise SpecError(
+    texts = set(labels.values())
+    refuse(
+        (
+            len(texts - RESERVED_PHASES - set(none)) != len(labels),
             f"phases: each needs a text of its own in the column, got {labels!r}, and "
-            f"{' or '.join(map(repr, none))} for no phase yet."
-        )
-    if before == OFF_TREATMENT:
-        raise SpecError(f"before: '{OFF_TREATMENT}' means that a phase has ended.")
+            f"{' or '.join(map(repr, none))} for no phase yet.",
+        ),
+        (before == OFF_TREATMENT, f"before: '{OFF_TREATMENT}' means that a phase has ended."),
+    )
     return labels, none
 
 
@@ -321,11 +320,16 @@ def _check_times(
     columns: Columns, rows: CourseRows, given: Mapping[str, str], repairs: Repairs | None
 ) -> None:
     """Check each row by itself: an id, two times, and time between them."""
-    missing = columns.ids == ""
-    columns.report(given["patient"], missing, "missing ids", "Every row needs its patient's id.")
+    columns.report(
+        given["patient"], columns.ids == "", "missing ids", "Every row needs its patient's id."
+    )
     for column, values in ((given["start"], rows.begin), (given["stop"], rows.end)):
-        unknown = (columns.text(column) == "") | np.isinf(values)
-        columns.report(column, unknown, "missing or infinite times", "Expected times.")
+        columns.report(
+            column,
+            (columns.text(column) == "") | np.isinf(values),
+            "missing or infinite times",
+            "Expected times.",
+        )
     empty = rows.end <= rows.begin
     if repairs is not None and repairs.zero_times is not None:
         # All of a patient's follow-up, which the repair makes longer.
@@ -340,24 +344,6 @@ def _check_times(
     )
 
 
-def _check_constant(rows: Columns, columns: Sequence[str], first: Ints) -> None:
-    """Check columns that each patient's rows agree in, with her first row's number by row."""
-    for column in columns:
-        text = rows.text(column)
-        rows.report(
-            column,
-            text != text[first],
-            "values that change within a patient",
-            "Expected one value for each patient, in all rows.",
-        )
-
-
-def _first_appearance(ids: NDArray[np.str_]) -> tuple[Ints, Ints]:
-    """First rows of patients, in the order of these, and each row's patient."""
-    who = pd.factorize(ids)[0].astype(np.int64)
-    return np.unique(who, return_index=True)[1], who
-
-
 def _endpoints(rows: Columns, column: str | None) -> tuple[list[str], Ints]:
     if column is None:
         return ["survival"], np.zeros(len(rows.frame), dtype=np.int64)
@@ -369,31 +355,33 @@ def _endpoints(rows: Columns, column: str | None) -> tuple[list[str], Ints]:
 
 def _declared(
     recorded: Mapping[str, Recorded] | Recorded | None, names: Sequence[str]
-) -> dict[str, Recorded]:
+) -> Mapping[str, Recorded | None]:
     """How the events of each endpoint are declared to be recorded, where anything is."""
-    if not isinstance(recorded, Mapping):
-        require_recorded(recorded)
-        return {} if recorded is None else dict.fromkeys(names, recorded)
-    for name, said in recorded.items():
-        if name not in names:
-            raise SpecError(f"recorded: no endpoint '{name}'. {nearest(name, names)}")
+    by_name = recorded if isinstance(recorded, Mapping) else dict.fromkeys(names, recorded)
+    _require_known("recorded", by_name, names)
+    for said in by_name.values():
         require_recorded(said)
-    return dict(recorded)
+    return by_name
+
+
+def _require_known(argument: str, given: Iterable[str], names: Sequence[str]) -> None:
+    """Refuse names of endpoints that there are not."""
+    for name in given:
+        if name not in names:
+            raise SpecError(f"{argument}: no endpoint '{name}'. {nearest(str(name), names)}")
 
 
 def _included(
     includes: Mapping[str, Sequence[str]] | None, names: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
     """Look up what each endpoint is declared to include."""
-    if includes is not None and not isinstance(includes, Mapping):
+    given = {} if includes is None else includes
+    if not isinstance(given, Mapping):
         raise SpecError(
             "includes must map endpoints to those that they include, such as {'rfs': ['os']}, got "
             f"{includes!r}."
         )
-    given = {} if includes is None else dict(includes)
-    for name in given:
-        if name not in names:
-            raise SpecError(f"includes: no endpoint '{name}'. {nearest(str(name), names)}")
+    _require_known("includes", given, names)
     declared = {name: require_includes(given.get(name, ())) for name in names}
     require_inclusions(declared)
     return declared
@@ -473,16 +461,17 @@ def _phase_times(rows: CourseRows) -> tuple[Floats, Floats]:
     """When each patient first enters and leaves each phase, over all endpoints."""
     state, reached = rows.state[rows.order], rows.reached
     enters = rows.opens | np.concatenate([[True], state[1:] != state[:-1]])[: state.size]
-    both = []
-    for chosen, phase in (
-        (enters & (state > 0) & (state < rows.off), state - 1),
-        (enters & (state == rows.off) & (reached > 0), reached - 1),
-    ):
+
+    def earliest(chosen: Bools, phase: Ints) -> Floats:
         row = rows.order[chosen]
         times = np.full((rows.patients, rows.off - 1), np.inf)
         np.minimum.at(times, (rows.who[row], phase[chosen]), rows.begin[row])
-        both.append(np.where(np.isfinite(times), times, np.nan))
-    return both[0], both[1]
+        return np.where(np.isfinite(times), times, np.nan)
+
+    return (
+        earliest(enters & (state > 0) & (state < rows.off), state - 1),
+        earliest(enters & (state == rows.off) & (reached > 0), reached - 1),
+    )
 
 
 def _stays(rows: CourseRows) -> Stays:

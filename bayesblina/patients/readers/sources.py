@@ -128,9 +128,9 @@ def _load_frame(table: Any) -> pd.DataFrame:
     try:
         known = nw.from_native(table, eager_only=True)
     except TypeError:
-        kind = f"{type(table).__module__.partition('.')[0]}.{type(table).__name__}"
         raise SpecError(
-            f"Expected a DataFrame that is held in memory or a path, got {kind}; call .collect() "
+            "Expected a DataFrame that is held in memory or a path, got "
+            f"{type(table).__module__.partition('.')[0]}.{type(table).__name__}; call .collect() "
             "on a lazy frame."
         ) from None
     frame: pd.DataFrame = known.to_arrow().to_pandas()

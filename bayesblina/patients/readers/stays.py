@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +35,7 @@ class StaysRead:
     names: tuple[str, ...]
     ordered: bool
     repairs: tuple[Repair, ...]
-    file_hashes: Mapping[str, str]
+    file_hashes: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -113,13 +112,12 @@ class _Reading:
         dated: Dated | None,
     ) -> None:
         self.courses, self.ids, self.last, self.dated = courses, ids, last, dated
-        settings = (
-            {}
-            if dated is None
-            else {"partial_dates": dated.partial_dates, "date_format": dated.date_format}
-        )
         self.columns = Columns(
-            frame, courses.patient, numbers=np.arange(1, len(frame) + 1), **settings
+            frame,
+            courses.patient,
+            partial_dates="refuse" if dated is None else dated.partial_dates,
+            date_format=ISO if dated is None else dated.date_format,
+            numbers=np.arange(1, len(frame) + 1),
         )
         self.kept = np.ones(len(frame), dtype=bool)
         self.repairs: list[Repair] = []

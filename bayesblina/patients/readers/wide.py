@@ -25,7 +25,7 @@ from bayesblina.patients.readers.sources import (
     require_roles,
 )
 from bayesblina.patients.readers.stays import Dated, StaysRead, read_stays
-from bayesblina.patients.rules import DAYS_PER_UNIT
+from bayesblina.patients.rules import DAYS_PER_UNIT, unit_fault
 
 SameDay = Literal["refuse", "half day", "end of day"]
 
@@ -288,13 +288,12 @@ def read_dated_cohort(
     frame, source = load_table(table)
     endpoints = check_call(endpoints, DatedEndpoint, phases, covariates)
     require_date_format(date_format)
-    units = ", ".join(DAYS_PER_UNIT)
     refuse(
         (
             same_day not in ("refuse", "half day", "end of day"),
             f"same_day must be 'refuse', 'half day' or 'end of day', got {same_day!r}.",
         ),
-        (unit not in DAYS_PER_UNIT, f"unit must be one of {units}, got {unit!r}."),
+        unit_fault(unit),
     )
     dated = {
         name: Endpoint(
@@ -318,8 +317,6 @@ def read_dated_cohort(
         numbers=np.arange(1, len(frame) + 1),
     )
     days = _read_days(columns, origin, dated, phases, transplant)
-    missing = columns.text(origin) == ""
-    columns.report(origin, missing, "missing dates of origin", "Every patient needs one.")
     per_unit = DAYS_PER_UNIT[unit]
     zero, starts, ends = days.zero, days.starts - days.zero[:, None], days.ends - days.zero[:, None]
     if same_day == "end of day":
@@ -428,6 +425,8 @@ def _read_days(
         starts.append(start)
         ends.append(end)
         previous = np.fmax.reduce([previous, start, end])
+    missing = columns.text(origin) == ""
+    columns.report(origin, missing, "missing dates of origin", "Every patient needs one.")
     return _Days(
         zero=zero,
         entry=entry,

@@ -74,7 +74,6 @@ class Declared:
     `roles`: columns by role, such as ``"os.time"``.
     `ends`: phases whose ends are known.
     `names`: endpoints, phases or covariates, by the kind of number that is known of each.
-    `transplant`: whether anything is known of transplants.
     `times`: roles of the columns of times.
     `told`: what may have broken while columns were read: each column, and what was found in it.
     """
@@ -83,7 +82,6 @@ class Declared:
     roles: Mapping[str, str]
     ends: tuple[str, ...]
     names: Mapping[str, tuple[str, ...]]
-    transplant: bool
     times: tuple[str, ...]
     told: tuple[tuple[str, str], ...]
 
@@ -98,7 +96,7 @@ class Declared:
             for kind, names in self.names.items()
             for index, name in enumerate(names)
         }
-        return asked | ({"transplant": columns.transplant} if self.transplant else {})
+        return asked | ({"transplant": columns.transplant} if "transplant" in self.roles else {})
 
     def read(self, batch: pa.RecordBatch) -> PatientColumns:
         """Lay out the numbers of a block as `PatientColumns`."""
@@ -111,7 +109,7 @@ class Declared:
             for kind, names in self.names.items()
         }
         return PatientColumns(
-            **kinds, transplant=numbers("transplant") if self.transplant else None
+            **kinds, transplant=numbers("transplant") if "transplant" in self.roles else None
         )
 
     def times_of(self, columns: PatientColumns) -> list[Any]:
@@ -297,11 +295,12 @@ def _implausible(
             continue
         seen = reading.raw.select(seen=time - columns.entry[name])
         seen = seen.filter((seen.seen > 0) & (seen.seen < float("inf")))
-        found = run(seen.aggregate(middle=seen.seen.median(), most=seen.seen.max()), source)
-        words = unit_words(declared.unit, *map(float, found.iloc[0]))
+        lengths = run(seen.aggregate(middle=seen.seen.median(), most=seen.seen.max()), source)
+        words = unit_words(declared.unit, *map(float, lengths.iloc[0]))
         if words is not None:
-            column = declared.roles[f"{name}.time"]
-            problems.append(Problem(column=column, found=words[0], expected=words[1]))
+            problems.append(
+                Problem(column=declared.roles[f"{name}.time"], found=words[0], expected=words[1])
+            )
     return problems
 
 

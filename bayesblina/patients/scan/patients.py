@@ -24,12 +24,12 @@ from bayesblina.patients.readers.sources import (
 )
 from bayesblina.patients.readers.wide import check_call, roles_of_columns
 from bayesblina.patients.rules import (
-    DAYS_PER_UNIT,
     NEAR_TIES,
     NearTies,
     PatientColumns,
     is_brief,
     most_are_brief,
+    unit_fault,
 )
 from bayesblina.patients.scan.checks import (
     KINDS,
@@ -344,11 +344,7 @@ def scan_cohort(
     CohortScan(2 patients in the table, months; os; phases maintenance)
     """
     endpoints = check_call(endpoints, Endpoint, phases, covariates)
-    units = ", ".join(DAYS_PER_UNIT)
-    refuse(
-        (unit not in DAYS_PER_UNIT, f"unit must be one of {units}, got {unit!r}."),
-        (not endpoints, "Declare at least one endpoint."),
-    )
+    refuse(unit_fault(unit), (not endpoints, "Declare at least one endpoint."))
     raw, source, embedded = open_table(table, memory_limit)
     files = stamps(table, raw.get_backend()) if embedded else ()
     roles = roles_of_columns(patient, endpoints, phases, transplant)
@@ -370,7 +366,6 @@ def scan_cohort(
         roles=roles,
         ends=tuple(name for name, phase in phases.items() if phase.end is not None),
         names={kind: tuple(getattr(as_read, kind)) for kind in KINDS},
-        transplant=transplant is not None,
         times=tuple(role_of[column] for column in reading.times),
         told=tuple(reading.broken),
     )
@@ -384,11 +379,11 @@ def scan_cohort(
             Problem(column="patient", found="no rows", expected="Expected one row per patient.")
         ]
     raise_problems(problems, source)
-    found = raw.select(**columns)
+    read = raw.select(**columns)
     if near.patients:  # which costs time in every pass
-        found = _with_near_ties(found, as_read, unit, declared.ends, near)
+        read = _with_near_ties(read, as_read, unit, declared.ends, near)
     return CohortScan(
-        table=settled(found) if embedded else found,
+        table=settled(read) if embedded else read,
         embedded=embedded,
         unit=unit,
         endpoints=dict(endpoints),
@@ -412,7 +407,7 @@ def _with_near_ties(
     table: Any, read: PatientColumns, unit: str, ends: Sequence[str], near: NearTies
 ) -> Any:
     """Settle near ties of a table whose columns are read, where there are any."""
-    found, _ = settled_columns(
+    ties, _ = settled_columns(
         PatientColumns(
             time={name: table[column_name("time", name)] for name in read.time},
             entry={},
@@ -425,20 +420,24 @@ def _with_near_ties(
         ends,
         only=near,
     )
-    columns = {column_name("start", name): values for name, values in found.start.items()}
-    columns |= {column_name("end", name): values for name, values in found.end.items()}
-    if found.transplant is not None:
-        columns[column_name("transplant")] = found.transplant
+    columns = {
+        column_name(kind, name): values
+        for kind in ("start", "end")
+        for name, values in getattr(ties, kind).items()
+    }
+    if ties.transplant is not None:
+        columns[column_name("transplant")] = ties.transplant
     return table.mutate(**columns)
+
+
+def _categorical(scan: CohortScan) -> list[ScannedCovariate]:
+    """Pick the categorical covariates."""
+    return [covariate for covariate in scan.covariates if covariate.kind != "continuous"]
 
 
 def combinations(scan: CohortScan) -> int:
     """Count the combinations of levels of categorical covariates."""
-    return math.prod(
-        max(len(covariate.levels), 1)
-        for covariate in scan.covariates
-        if covariate.kind != "continuous"
-    )
+    return math.prod(max(len(covariate.levels), 1) for covariate in _categorical(scan))
 
 
 def coded(scan: CohortScan) -> Any:
@@ -455,22 +454,23 @@ def coded(scan: CohortScan) -> Any:
             "a query engine there may be 9e18. Leave some out, or read patients with read_cohort."
         )
     code = ibis.literal(0, type="int64")
-    for covariate in scan.covariates:
-        if covariate.kind == "continuous":
-            continue
-        place = scan.column("covariate", covariate.name).cases(
+    for covariate in _categorical(scan):
+        position = scan.column("covariate", covariate.name).cases(
             *((level, index) for index, level in enumerate(covariate.levels)), else_=0
         )
-        code = code * len(covariate.levels) + place.cast("int64")
+        code = code * len(covariate.levels) + position.cast("int64")
     columns = {"id": scan.column("patient"), "code": code}
-    for index, name in enumerate(scan.continuous):
-        columns[f"x{index}"] = scan.column("covariate", name)
-    for index, name in enumerate(scan.phases):
-        columns[f"start{index}"] = scan.column("start", name)
-        columns[f"end{index}"] = scan.column("end", name)
+    columns |= {f"x{i}": scan.column("covariate", name) for i, name in enumerate(scan.continuous)}
+    columns |= {
+        f"{kind}{index}": scan.column(kind, name)
+        for index, name in enumerate(scan.phases)
+        for kind in ("start", "end")
+    }
     if scan.transplant is not None:
         columns["transplant"] = scan.column("transplant")
-    for name in scan.endpoints:
-        for kind in ("time", "event", "entry"):
-            columns[f"{kind}:{name}"] = scan.column(kind, name)
+    columns |= {
+        f"{kind}:{name}": scan.column(kind, name)
+        for name in scan.endpoints
+        for kind in ("time", "event", "entry")
+    }
     return scan.table.select(**columns)

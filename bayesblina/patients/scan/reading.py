@@ -151,17 +151,19 @@ def kinds_of(
                 f"covariate '{name}': unknown type '{kind}'; expected 'categorical' or "
                 "'continuous'."
             )
-        if kind is not None:
-            kinds[name] = kind
-            continue
-        column = raw[name]
-        numeric = column.type().is_numeric()
-        if column.type().is_string():
-            text = stripped(column).fill_null("")
-            other = raw.filter((text != "") & ~text.re_search(f"^(?:{DECIMAL})$"))
-            numeric = int(run(other.limit(1).count(), source)) == 0
-        kinds[name] = "continuous" if numeric else "categorical"
+        kinds[name] = _kind_of(raw, name, source) if kind is None else kind
     return kinds
+
+
+def _kind_of(raw: Any, name: str, source: str) -> CovariateKind:
+    """Take numbers, and texts that are numbers, for continuous."""
+    column = raw[name]
+    numeric = column.type().is_numeric()
+    if column.type().is_string():
+        text = stripped(column).fill_null("")
+        other = raw.filter((text != "") & ~text.re_search(f"^(?:{DECIMAL})$"))
+        numeric = int(run(other.limit(1).count(), source)) == 0
+    return "continuous" if numeric else "categorical"
 
 
 def column_name(kind: str, name: str = "") -> str:
@@ -196,9 +198,12 @@ def read_columns(
         )
     if transplant is not None:
         columns[column_name("transplant")] = reading.time(transplant)
-    for name, kind in kinds.items():
-        read = reading.number if kind == "continuous" else reading.words
-        columns[column_name("covariate", name)] = read(name)
+    columns |= {
+        column_name("covariate", name): reading.number(name)
+        if kind == "continuous"
+        else reading.words(name)
+        for name, kind in kinds.items()
+    }
     for name, kind in kinds.items():  # after all that is wrong with single values
         if kind == "categorical":
             reading.report(

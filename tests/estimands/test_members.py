@@ -119,7 +119,8 @@ def test_entries_are_put_together_by_the_middle_of_their_shares(
     shares, times = _spans_before(fit.person_time, fit.design, "rfs", 6.0)
     np.testing.assert_allclose(shares, np.array([3.5, 1.0, 3.0]) / 7.5, rtol=1e-12)
     first = (np.array([2.0, 2.0, 2.0]) + 2.5 * np.array([1.0, 2.0, 2.0])) / 3.5
-    np.testing.assert_allclose(times, [first, [0, 1, 2], [0, 0, 0]], rtol=1e-12)
+    expected = np.stack([first, np.array([0.0, 1.0, 2.0]), np.zeros(3)])
+    np.testing.assert_allclose(times, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("score", "more"), [(3.0, ""), (-1.0, ""), (3.1, 1), (-1.1, 1)])

@@ -89,7 +89,7 @@ def read_stays(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Rows:
+class _StayRows:
     """Rows that are kept, in the order of patients and time.
 
     `row`: position in the table; `report`: says what is wrong with some of them.
@@ -158,7 +158,7 @@ class _Reading:
         ongoing = columns.text(courses.stop) == ""
         return start, np.where(ongoing, np.inf, stop)
 
-    def rows(self) -> _Rows:
+    def rows(self) -> _StayRows:
         """Read all rows."""
         courses, columns = self.courses, self.columns
         patient = pd.Index(self.ids).get_indexer(pd.Index(columns.ids)).astype(np.int64)
@@ -209,7 +209,7 @@ class _Reading:
             same = (patient[order][1:] == patient[order][:-1]) & (text[1:] == text[:-1])
             same &= (phase[order][1:] == phase[order][:-1]) & (text[1:] != "")
             cycles[1:][same] = 0.0
-        return _Rows(
+        return _StayRows(
             stays=Stays(
                 patient=patient[order],
                 phase=phase[order],
@@ -243,7 +243,7 @@ class _Reading:
         return np.asarray(phase.fillna(-1), dtype=np.int64)
 
 
-def _settled(rows: _Rows, courses: Courses) -> Stays:
+def _settled(rows: _StayRows, courses: Courses) -> Stays:
     """Settle overlapping stays by the rule that was stated, or refuse them."""
     stays = rows.stays
     if not stays.size:
@@ -271,7 +271,7 @@ def _settled(rows: _Rows, courses: Courses) -> Stays:
     return _swept(rows, courses, np.isin(stays.patient, stays.patient[overlaps]))
 
 
-def _swept(rows: _Rows, courses: Courses, concerned: Bools) -> Stays:
+def _swept(rows: _StayRows, courses: Courses, concerned: Bools) -> Stays:
     """Cut the stays of some patients at all their ends, and name what each piece is in."""
     stays = rows.stays
     own = stays.of(concerned)
@@ -327,7 +327,7 @@ def _swept(rows: _Rows, courses: Courses, concerned: Bools) -> Stays:
 
 
 def _named(
-    rows: _Rows, courses: Courses, own: Stays, mask: Ints, stay: Ints, piece: Ints
+    rows: _StayRows, courses: Courses, own: Stays, mask: Ints, stay: Ints, piece: Ints
 ) -> tuple[Ints, Bools]:
     """Find the phase of each piece, and which stays it counts as."""
     names, priority = courses.names, courses.priority

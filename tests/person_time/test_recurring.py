@@ -21,9 +21,9 @@ from tests.person_time import brute_courses as brute
 
 PHASES = ("a", "b", "c")
 ENDPOINTS = ("os", "rfs")
-# Courses of one example; 125 examples are 1,000 courses, and each is asked for in two ways.
-COURSES = 8
-EXAMPLES = 12
+# Courses of one example; 10 examples of each measure are 1,040 courses, each summed in two ways.
+COURSES = 13
+EXAMPLES = 10
 SETTINGS = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -68,28 +68,27 @@ def courses(draw: st.DrawFn) -> brute.Patient:
     )
 
 
+# The measures, and steps that they may have.
+MEASURES: dict[tuple[str, str], st.SearchStrategy[Any]] = {
+    ("current", "time"): st.just(()),
+    ("ever", "time"): st.just(()),
+    **{
+        (measure, "time"): st.sets(eighths(1, 60), max_size=3).map(sorted)
+        for measure in ("since_entry", "since_end", "cumulative")
+    },
+    ("cumulative", "cycles"): st.sampled_from([(), (1,), (2, 3)]),
+    ("cumulative", "dose"): st.sampled_from([(), (1,), (2, 3), (Fraction(5, 2), 6)]),
+    ("episode", "time"): st.sampled_from([(), (2,), (3,), (2, 3), (2, 4)]),
+}
+
+
 @st.composite
-def questions(draw: st.DrawFn) -> brute.Asked:
-    """All measures, of one phase or of two."""
-    measure = draw(
-        st.sampled_from(
-            ["current", "ever", "since_entry", "since_end", "cumulative", "cumulative", "episode"]
-        )
-    )
-    amount = "time"
-    steps: tuple[Fraction, ...] = ()
-    if measure == "cumulative":
-        amount = draw(st.sampled_from(["time", "cycles", "dose"]))
-    if measure == "episode":
-        steps = tuple(draw(st.sampled_from([(), (2,), (3,), (2, 3), (2, 4)])))
-    elif amount != "time":
-        steps = tuple(draw(st.sampled_from([(), (1,), (2, 3), (Fraction(5, 2), 6)])))
-    elif measure in ("since_entry", "since_end", "cumulative"):
-        steps = tuple(sorted(draw(st.sets(eighths(1, 60), max_size=3))))
+def questions(draw: st.DrawFn, measure: str, amount: str) -> brute.Asked:
+    """Of one phase or of two, of everybody or of those who reached a phase or a landmark."""
     return brute.Asked(
         exposed=draw(st.sampled_from([("a",), ("b",), ("a", "c"), ("c", "b")])),
         measure=measure,
-        steps=tuple(map(Fraction, steps)),
+        steps=tuple(map(Fraction, draw(MEASURES[measure, amount]))),
         amount=amount,
         lag=draw(st.sampled_from([Fraction(0), Fraction(0), Fraction(1, 2), Fraction(5, 4)])),
         eligible_from=draw(st.sampled_from(["entry", "entry", *PHASES])),
@@ -179,15 +178,15 @@ def same_cells(cells: brute.Cells, found: bb.PersonTime, endpoint: str) -> None:
     )
 
 
+@pytest.mark.parametrize(("measure", "amount"), MEASURES)
 @SETTINGS
-@given(
-    patients=st.lists(courses(), min_size=COURSES, max_size=COURSES),
-    asked=questions(),
-    cuts=st.sets(eighths(1, 120), max_size=4).map(sorted),
-)
+@given(data=st.data())
 def test_events_and_person_time_are_those_of_a_loop(
-    patients: list[brute.Patient], asked: brute.Asked, cuts: list[Fraction]
+    measure: str, amount: str, data: st.DataObject
 ) -> None:
+    patients = data.draw(st.lists(courses(), min_size=COURSES, max_size=COURSES))
+    asked = data.draw(questions(measure, amount))
+    cuts = data.draw(st.sets(eighths(1, 120), max_size=4).map(sorted))
     cohort, question = cohort_of(patients), question_of(asked)
     expected = {name: brute.follow(patients, asked, name, tuple(cuts)) for name in ENDPOINTS}
     given_cuts = [float(cut) for cut in cuts]

@@ -24,7 +24,7 @@ CUTS = {
     "cgd": [60, 150, 270],
     "pbcseq": [200, 1000, 2500, 4000],
     "heart": [16, 50, 100, 400],
-    **dict.fromkeys(["cycles", "priority", "named", "any"], [20, 45, 100, 180]),
+    **{made: [20, 45, 100, 180] for made in ("cycles", "priority", "named", "any")},
 }
 EXPOSED = {"cgd": "recent", "pbcseq": "high", "heart": "transplanted"}
 CLOSE = 1e-6
@@ -127,9 +127,7 @@ def test_cox(golden: pd.DataFrame, name: str, cohort: Cohort) -> None:
 
 
 @pytest.mark.parametrize("reference", [None, "b"])
-def test_companion(
-    golden: pd.DataFrame, name: str, cohort: Cohort, reference: str | None
-) -> None:
+def test_companion(golden: pd.DataFrame, name: str, cohort: Cohort, reference: str | None) -> None:
     """Of one state against all others, and of each state against another drug."""
     if reference not in (None, *cohort.phases):
         pytest.skip("there is one drug")
@@ -144,9 +142,7 @@ def test_companion(
         expected = told(golden, name, "cox")
         assert laplace.mode.shape == (1,)
         np.testing.assert_allclose(laplace.mode[0], expected["estimate"], atol=CLOSE)
-        np.testing.assert_allclose(
-            laplace.covariance[0, 0] ** 0.5, expected["se"], atol=CLOSE
-        )
+        np.testing.assert_allclose(laplace.covariance[0, 0] ** 0.5, expected["se"], atol=CLOSE)
         return
     effects = told(golden, name, "effect")
     assert set(design.effects) == set(effects)

@@ -115,7 +115,9 @@ def amount_by(stays: list[Stay], amount: str, now: Fraction) -> Fraction:
             continue
         until = now if stay.stop >= now else Fraction(stay.stop)
         length = until - stay.start
-        total += length if amount == "time" else stay.dose * length / Fraction(stay.stop - stay.start)
+        total += (
+            length if amount == "time" else stay.dose * length / Fraction(stay.stop - stay.start)
+        )
     return total
 
 
@@ -143,9 +145,7 @@ def state_at(patient: Patient, asked: Asked, now: Fraction) -> str:
     names = asked.names_of_steps()
     if asked.measure in ("since_end", "cumulative"):
         value = measure_by(patient, asked, now)
-        begun = [
-            stay for stay in exposed_stays(patient, asked) if stay.start < now - asked.lag
-        ]
+        begun = [stay for stay in exposed_stays(patient, asked) if stay.start < now - asked.lag]
         if not begun:
             others = [stay for stay in patient.stays if stay.phase not in asked.exposed]
             return where(others, asked, now)
@@ -161,9 +161,7 @@ def state_at(patient: Patient, asked: Asked, now: Fraction) -> str:
     own = exposed_stays(patient, asked)
     if asked.measure == "since_entry":
         return names[sum(step < now - own[0].start for step in asked.steps)]
-    number = sum(
-        run.start < now for run in joined(own, lambda _: asked.label, over_gaps=False)
-    )
+    number = sum(run.start < now for run in joined(own, lambda _: asked.label, over_gaps=False))
     return names[sum(step <= number for step in asked.steps)]
 
 
@@ -192,7 +190,9 @@ def where(stays: list[Stay], asked: Asked, now: Fraction) -> str:
     return next((run.phase for run in runs if run.stop == inside.start), outside)
 
 
-def at_risk(patient: Patient, asked: Asked, endpoint: str) -> tuple[Fraction, Fraction, bool] | None:
+def at_risk(
+    patient: Patient, asked: Asked, endpoint: str
+) -> tuple[Fraction, Fraction, bool] | None:
     """From when to when, and whether it ends with the event."""
     outcome = patient.outcomes[endpoint]
     if outcome.entry is None:
@@ -210,7 +210,11 @@ def at_risk(patient: Patient, asked: Asked, endpoint: str) -> tuple[Fraction, Fr
         if begin > asked.landmark or asked.landmark >= stop:
             return None
         begin = asked.landmark
-    if asked.transplant == "censor" and patient.transplant is not None and patient.transplant < stop:
+    if (
+        asked.transplant == "censor"
+        and patient.transplant is not None
+        and patient.transplant < stop
+    ):
         if patient.transplant <= begin:
             return None
         stop, event = patient.transplant, False
@@ -234,7 +238,9 @@ def changes_of(patient: Patient, asked: Asked) -> set[Fraction]:
             amount = stay.dose
         for step in asked.steps:
             if asked.measure == "cumulative" and had <= step < had + amount:
-                length = 1 if asked.amount == "time" else Fraction(stay.stop - stay.start) / stay.dose
+                length = (
+                    1 if asked.amount == "time" else Fraction(stay.stop - stay.start) / stay.dose
+                )
                 points.add(stay.start + (step - had) * length + asked.lag)
     return {Fraction(point) for point in points if point != NEVER}
 

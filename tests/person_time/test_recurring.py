@@ -1,18 +1,16 @@
 """Phases that recur: events and person-time against a loop, rows of a wide table, round trips."""
 
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import bayesblina as bb
 from bayesblina.core.arrays import Floats
-from bayesblina.core.courses import Exposure, Stays, measure_at
+from bayesblina.core.courses import Stays
 from bayesblina.core.errors import DataError
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.outcomes import Outcome

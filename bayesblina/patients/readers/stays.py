@@ -93,6 +93,14 @@ def read_stays(
         )
         who = tuple(map(str, ids[np.unique(overlapping)]))
         repairs.append(Repair(rule=rule, patients=who))
+    if reading.columns.imputed:
+        names = ", ".join(column for column, _ in reading.columns.imputed)
+        partial = np.concatenate([who for _, who in reading.columns.imputed])
+        rule = (
+            f"partial dates of {names} of stays became the {reading.columns.partial_dates} "
+            "possible day, within known dates"
+        )
+        repairs.append(Repair(rule=rule, patients=tuple(map(str, ids[np.isin(ids, partial)]))))
     if courses.bridge:
         who = tuple(map(str, ids[np.unique(bridged)]))
         repairs.append(Repair(rule=f"gaps of up to {courses.bridge:g} are none", patients=who))
@@ -169,7 +177,9 @@ class _Reading:
             )
         else:
             zero = np.where(patient >= 0, dated.zero[patient], np.nan)
-            days = [columns.dates(column) - zero for column in (courses.start, courses.stop)]
+            (stopped,) = columns.known_dates(courses.stop)
+            began = columns.dates(courses.start, after=zero, before=stopped)
+            days = [began - zero, columns.dates(courses.stop, after=began) - zero]
             if dated.ends_of_days:
                 begins, ends = (pd.MultiIndex.from_arrays([patient, each]) for each in days)
                 # Where another stay starts on its last day, a stay ends there.

@@ -1,18 +1,21 @@
 """Phases that recur: events and person-time against a loop, rows of a wide table, round trips."""
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import bayesblina as bb
 from bayesblina.core.arrays import Floats
-from bayesblina.core.courses import Stays
+from bayesblina.core.courses import Exposure, Stays, measure_at
 from bayesblina.core.errors import DataError
 from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.declarations import Courses
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.person_time.cells import front
 from tests.person_time import brute_courses as brute
@@ -198,3 +201,237 @@ def test_events_and_person_time_are_those_of_a_loop(
             found = bb.person_time(cohort, question, cuts=given_cuts)
         for name, cells in expected.items():
             same_cells(cells, found, name)
+
+
+@pytest.mark.parametrize(("measure", "amount"), MEASURES)
+@settings(SETTINGS, max_examples=20)
+@given(data=st.data())
+def test_the_measure_at_a_time_is_that_of_a_loop(
+    measure: str, amount: str, data: st.DataObject
+) -> None:
+    patients = data.draw(st.lists(courses(), min_size=3, max_size=3))
+    asked = data.draw(questions(measure, amount))
+    moments = data.draw(st.lists(st.tuples(st.integers(0, 2), eighths(0, 400)), max_size=20))
+    exposure = Exposure(
+        phases=tuple(PHASES.index(phase) for phase in asked.exposed),
+        label=asked.label,
+        measure=measure,  # type: ignore[arg-type]
+        amount=amount,  # type: ignore[arg-type]
+        lag=float(asked.lag),
+    )
+    found = measure_at(
+        stays_of(patients),
+        exposure,
+        np.array([patient for patient, _ in moments], dtype=np.int64),
+        np.array([float(time) for _, time in moments]),
+    )
+    expected = [brute.measure_by(patients[patient], asked, time) for patient, time in moments]
+    np.testing.assert_allclose(
+        found, [np.nan if value is None else float(value) for value in expected], rtol=1e-12
+    )
+
+
+@st.composite
+def one_after_the_other(draw: st.DrawFn, *, ends: bool) -> brute.Patient:
+    """Phases in their order, each once at most, as a wide table has them."""
+    now, stays = draw(eighths(0, 16)), []
+    for phase in PHASES:
+        length, gap, there = draw(
+            st.tuples(
+                eighths(1, 40),
+                st.sampled_from([Fraction(0), Fraction(1, 2), Fraction(3)]),
+                st.booleans(),
+            )
+        )
+        if there:
+            stays.append(brute.Stay(phase, now, now + length))
+            now += length + (gap if ends else 0)
+    if stays:
+        # Without an end the last one goes on.
+        last = stays[-1]
+        stays[-1] = replace(last, stop=last.stop if ends and draw(st.booleans()) else brute.NEVER)
+    end = (stays[-1].start if stays else Fraction(0)) + draw(eighths(1, 80))
+    outcome = brute.Outcome(draw(st.sampled_from([Fraction(0), end / 2])), end, draw(st.booleans()))
+    transplant = draw(st.sampled_from([None, end / 2, end]))
+    return brute.Patient(tuple(stays), {"os": outcome}, transplant)
+
+
+def two_ways(patients: list[brute.Patient], *, ends: bool) -> tuple[Cohort, Cohort]:
+    """A wide table, and the same patients with a table of stays."""
+    table = pd.DataFrame(
+        {
+            "id": range(len(patients)),
+            "time": [float(one.outcomes["os"].time) for one in patients],
+            "died": [int(one.outcomes["os"].event) for one in patients],
+            "entry": [float(one.outcomes["os"].entry or 0) for one in patients],
+            "moved": [np.nan if one.transplant is None else one.transplant for one in patients],
+        },
+        dtype=np.float64,
+    )
+    rows = []
+    for number, patient in enumerate(patients):
+        for stay in patient.stays:
+            table.loc[number, stay.phase] = float(stay.start)
+            goes_on = stay.stop == brute.NEVER
+            table.loc[number, f"{stay.phase}_end"] = np.nan if goes_on else float(stay.stop)
+            rows.append((number, float(stay.start), None if goes_on else float(stay.stop)))
+    drugs = [stay.phase for patient in patients for stay in patient.stays]
+    columns = [name for phase in PHASES for name in (phase, f"{phase}_end")]
+    table = table.reindex(columns=[*table.columns[:5], *columns])
+    read: dict[str, Any] = {
+        "patient": "id",
+        "unit": "months",
+        "endpoints": {"os": bb.Endpoint(time="time", event="died", entry="entry")},
+        "transplant": "moved",
+    }
+    wide = bb.Phases(
+        **{name: bb.Phase(start=name, end=f"{name}_end" if ends else None) for name in PHASES}
+    )
+    stays = Courses(
+        table=pd.DataFrame(rows, columns=["id", "from", "to"]).assign(drug=drugs),
+        patient="id",
+        start="from",
+        stop="to",
+        phase="drug",
+        phases=PHASES,
+    )
+    return bb.read_cohort(table, phases=wide, **read), bb.read_cohort(table, phases=stays, **read)
+
+
+@pytest.mark.parametrize("measure", ["ever", "current", "since_entry"])
+@pytest.mark.parametrize("ends", [True, False])
+@settings(SETTINGS, max_examples=12)
+@given(data=st.data())
+def test_a_wide_table_is_a_table_of_stays(measure: str, ends: bool, data: st.DataObject) -> None:
+    patients = data.draw(st.lists(one_after_the_other(ends=ends), min_size=12, max_size=12))
+    wide, stays = two_ways(patients, ends=ends)
+    assert (wide.recurring, stays.recurring, stays.ordered) == (False, True, True)
+    steps = (Fraction(3, 2), Fraction(4)) if measure == "since_entry" else ()
+    asked = brute.Asked(
+        exposed=(data.draw(st.sampled_from(PHASES)),),
+        measure=measure,
+        steps=steps,
+        lag=data.draw(st.sampled_from([Fraction(0), Fraction(1, 2), Fraction(5, 4)])),
+        eligible_from=data.draw(st.sampled_from(["entry", *PHASES])),
+        transplant=data.draw(st.sampled_from(["censor", "phase", "ignore"])),
+        first="before a",
+    )
+    cuts = [1.5, 4.0, 9.0]
+    cells = brute.follow(patients, asked, "os", tuple(map(Fraction, cuts)))
+    if not cells.compares(asked):
+        return
+    question = question_of(asked)
+    for many in (10**9, 1):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(front, "MANY", many)
+            for cohort in (wide, stays):
+                same_cells(cells, bb.person_time(cohort, question, cuts=cuts), "os")
+            if measure == "since_entry":
+                # The model's own way to cut time in a phase that comes once.
+                whole = replace(question, measure=None, steps=None, phase_end="ever")
+                found = bb.person_time(
+                    wide, whole, cuts=cuts, phase_cuts=[float(step) for step in steps]
+                )
+                same_cells(cells, found, "os")
+
+
+def rows_again(rows: pd.DataFrame, **more: Any) -> Cohort:
+    options: dict[str, Any] = {
+        **{"patient": "patient", "start": "start", "stop": "stop", "event": "event"},
+        **{"phase": "phase", "phases": PHASES, "unit": "months", "order": "any"},
+        "endpoint": "endpoint",
+    }
+    return bb.read_counting_process(rows, **options | more)
+
+
+def in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.sort_values(["endpoint", "patient", "start"], ignore_index=True)
+
+
+@settings(SETTINGS, max_examples=40)
+@given(patients=st.lists(courses(), min_size=5, max_size=5))
+def test_rows_come_back_as_they_were(patients: list[brute.Patient]) -> None:
+    """Everybody is seen from the origin on, or nobody would know what has ended by then."""
+    seen = []
+    for patient in patients:
+        outcome = replace(patient.outcomes["os"], entry=Fraction(0))
+        seen.append(replace(patient, outcomes=patient.outcomes | {"os": outcome}))
+    rows = cohort_of(seen).to_counting_process()
+    again = rows_again(rows.sample(frac=1.0, random_state=1), transplant="transplant")
+    pd.testing.assert_frame_equal(
+        in_order(again.to_counting_process()), in_order(rows), check_dtype=False
+    )
+
+
+ROWS = pd.DataFrame(
+    [
+        ("p1", "os", 0, 2, 0, "none"),
+        ("p1", "os", 2, 4, 0, "a"),
+        ("p1", "os", 4, 5, 0, "none"),
+        ("p1", "os", 5, 7, 0, "a"),
+        ("p1", "os", 7, 9, 0, "b"),
+        ("p1", "os", 9, 12, 1, "a"),
+        ("p1", "rfs", 1, 2, 0, "none"),
+        ("p1", "rfs", 2, 4, 0, "a"),
+        ("p1", "rfs", 4, 5, 0, "none"),
+        ("p1", "rfs", 5, 6, 1, "a"),
+        ("p2", "os", 0, 8, 0, "none"),
+        ("p2", "rfs", 0, 8, 0, "none"),
+    ],
+    columns=["patient", "endpoint", "start", "stop", "event", "phase"],
+)
+
+
+class TestRows:
+    """Counting-process rows in which phases come again."""
+
+    def test_stays_of_all_endpoints(self) -> None:
+        """What means no phase is off treatment once there was one; the last stay goes on."""
+        cohort = rows_again(ROWS, phases=["a", "b"], before="none")
+        assert (cohort.recurring, cohort.ordered) == (True, False)
+        stays = cohort.stays
+        assert stays is not None
+        found = list(zip(stays.start.tolist(), stays.stop.tolist(), stays.phase, strict=True))
+        assert found == [(2, 4, 0), (5, 7, 0), (7, 9, 1), (9, np.inf, 0)]
+        assert stays.patient.tolist() == [0] * 4
+        assert cohort.endpoints["rfs"].time.tolist() == [6.0, 8.0]
+        assert cohort.endpoints["rfs"].entry.tolist() == [1.0, 0.0]
+        rows = cohort.to_counting_process(endpoint="os")
+        states = ["before any phase", "a", "off treatment", "a", "b", "a"]
+        assert rows["phase"].tolist() == [*states, "before any phase"]
+        question = bb.Question(
+            exposed="a", eligible_from="entry", endpoints=("os",), measure="episode", steps=[2, 3]
+        )
+        times, events = cells_of(bb.person_time(cohort, question, cuts=[]), "os")
+        assert times == {
+            (0, "before any phase"): 10.0,
+            (0, "a episode 1"): 2.0,
+            (0, "off treatment"): 1.0,
+            (0, "a episode 2"): 2.0,
+            (0, "b"): 2.0,
+            (0, "a episode 3 and later"): 3.0,
+        }
+        assert events == {(0, "a episode 3 and later"): 1}
+
+    def test_in_their_order_a_phase_may_come_again_until_the_next(self) -> None:
+        rows = ROWS[(ROWS["stop"] <= 7) | (ROWS["patient"] == "p2")]
+        cohort = rows_again(rows, phases=["a", "b"], before="none", order="listed")
+        assert (cohort.recurring, cohort.ordered) == (True, True)
+        with pytest.raises(DataError, match="phases that go backwards") as caught:
+            rows_again(ROWS, phases=["a", "b"], before="none", order="listed")
+        (problem,) = caught.value.problems
+        assert (problem.column, problem.patients, problem.rows) == ("phase", ("p1",), (6,))
+        assert "say order='any' if phases may come in any order" in problem.expected
+
+    def test_endpoints_that_disagree(self) -> None:
+        rows = ROWS.copy()
+        rows.loc[7, "stop"] = rows.loc[8, "start"] = 3
+        with pytest.raises(DataError, match="start or end at different times for different endpo"):
+            rows_again(rows, phases=["a", "b"], before="none")
+
+    def test_nothing_comes_again(self) -> None:
+        """Then a wide table's columns say as much, and R's own way to write it is read."""
+        rows = ROWS[(ROWS["stop"] <= 4) | (ROWS["patient"] == "p2")]
+        cohort = rows_again(rows, phases=["a", "b"], before="none", order="listed")
+        assert not cohort.recurring
+        assert cohort.phase_start[0].tolist()[0] == 2.0

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.courses import Stays, bounds_of_stays
+from bayesblina.core.courses import BEFORE_ANY, Stays, bounds_of_stays
 from bayesblina.core.endpoint_order import require_includes, require_inclusions
 from bayesblina.core.episodes import OFF_TREATMENT, before_first, state_bounds
 from bayesblina.core.errors import SpecError, nearest
@@ -75,8 +75,9 @@ def read_counting_process(
         Unit of all times.
     before
         Text in the phase column that means that no phase has started yet; by default an empty
-        cell or ``"before <first phase>"``. ``"off treatment"`` after a phase means that it has
-        ended; so does a text that is given here.
+        cell or ``"before <first phase>"`` (with ``order="any"`` ``"before any phase"``).
+        ``"off treatment"`` after a phase means that it has ended; so does a text that is given
+        here.
     order
         ``"listed"``: no phase comes after one that is listed later; ``"any"``. A phase may come
         again after time off treatment, whatever the order.
@@ -137,7 +138,7 @@ def read_counting_process(
     Cohort(2 patients, months; survival: 1 events; phases transplantation: 1)
     """
     frame, source = load_table(table)
-    labels, none = _labels(phases, covariates, before)
+    labels, none = _labels(phases, covariates, before, order)
     names = tuple(labels)
     given = {"patient": patient, "start": start, "stop": stop, "event": event, "phase": phase}
     wanted = [*given.values(), *covariates]
@@ -178,7 +179,8 @@ def read_counting_process(
         )
     raise_problems(columns.problems, source)
     stays = None
-    if rows.recurs:
+    # Phases that may come in any order are stays, whether or not any patient's come again.
+    if order == "any" or rows.recurs:
         stays = _stays(rows)
         starts = stops = np.full((rows.patients, len(names)), np.nan)
         bounds, _, states = bounds_of_stays(
@@ -291,7 +293,7 @@ def _roles_of_cohort(
 
 
 def _labels(
-    phases: object, covariates: object, before: str | None
+    phases: object, covariates: object, before: str | None, order: str
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Texts of the phases in the column by their names, and those that mean no phase yet."""
     if isinstance(phases, str) or isinstance(covariates, str):
@@ -303,7 +305,8 @@ def _labels(
         )
     labels = dict(phases if isinstance(phases, Mapping) else zip(phases, phases, strict=True))
     names = Phases.from_dict(labels).names  # which refuses reserved names
-    none = ("", before_first(names)) if before is None else (before,)
+    first = BEFORE_ANY if order == "any" else before_first(names)
+    none = ("", first) if before is None else (before,)
     texts = set(labels.values())
     refuse(
         (

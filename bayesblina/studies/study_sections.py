@@ -109,6 +109,30 @@ class PhaseSection(Section):
     end: Name | None = None
 
 
+# What overlapping stays mean: a word, phases by priority, or names of combinations.
+Overlap = Literal["refuse"] | Names | dict[str, Name]
+LeaveOutStays = Literal["strangers", "other phases", "empty", "after"]
+
+
+class CoursesSection(Section):
+    """``[courses]``: a table of stays in phases, which may recur, in place of ``[phases]``."""
+
+    # The table, one row per stay; a path from this file's folder.
+    file: Name
+    patient: Name
+    start: Name
+    stop: Name
+    phase: Name
+    # Phases as the column gives them; or a table from the names wanted to the text, or texts.
+    phases: Names | Annotated[dict[str, Name | Names], Field(min_length=1)]
+    dose: Name | None = None
+    cycle: Name | None = None
+    bridge: Time = 0.0
+    overlap: Overlap = "refuse"
+    order: Literal["listed", "any"] = "listed"
+    leave_out: list[LeaveOutStays] = Field(default_factory=list)
+
+
 class AdamRepairsSection(RepairsSection):
     """``[adam.repairs]``: what `bayesblina.Repairs` takes."""
 
@@ -126,6 +150,20 @@ class AdamEndpointSection(Section):
     includes: list[Name] = Field(default_factory=list)
 
 
+class AdamCoursesSection(Section):
+    """``[adam.courses]``: rows of ADEX as stays, in place of ``[adam.phases]``."""
+
+    # Phases as the column gives them; or a table from the names wanted to the text, or texts.
+    phases: Names | Annotated[dict[str, Name | Names], Field(min_length=1)]
+    phase: Name = "EXTRT"
+    dose: Name | None = None
+    dose_per: Literal["stay", "day"] | None = None
+    bridge: Time = 0.0
+    overlap: Overlap = "refuse"
+    order: Literal["listed", "any"] = "listed"
+    leave_out: list[LeaveOutStays] = Field(default_factory=list)
+
+
 class AdamSection(Section):
     """``[adam]``: patients in the datasets of CDISC ADaM, as `bayesblina.read_adam` reads them."""
 
@@ -135,7 +173,8 @@ class AdamSection(Section):
     adex: Name | None = None
     unit: Unit
     endpoints: dict[str, AdamEndpointSection] = Field(min_length=1)
-    phases: dict[str, int | Name] = Field(min_length=1)
+    phases: dict[str, int | Name] = Field(default_factory=dict)
+    courses: AdamCoursesSection | None = None
     origin: Name = "TRTSDT"
     cycle: Name | None = None
     covariates: Covariates = Field(default_factory=dict)
@@ -151,6 +190,12 @@ class AdamSection(Section):
     zero_doses: Literal["leave out", "count"] | None = None
     synthetic: bool = False
     repairs: AdamRepairsSection | None = None
+
+    @model_validator(mode="after")
+    def _treated(self) -> AdamSection:
+        if bool(self.phases) == (self.courses is not None):
+            raise ValueError("give [adam.phases], or [adam.courses] where phases may recur")
+        return self
 
 
 class AdverseEventsSection(Section):
@@ -190,7 +235,8 @@ def _start_only(value: Any) -> Any:
 class QuestionSection(Section):
     """``[question]``: what `bayesblina.Question` takes."""
 
-    exposed: Name
+    # A phase, or a list of several, which count as one.
+    exposed: Name | Names
     eligible_from: Name
     reference: Name | None = None
     endpoints: list[str] | None = None
@@ -198,6 +244,11 @@ class QuestionSection(Section):
     lag: Time = 0.0
     phase_end: Literal["ever", "current"] | None = None
     transplant: Literal["censor", "phase", "ignore"] | None = None
+    measure: (
+        Literal["current", "ever", "since_entry", "since_end", "cumulative", "episode"] | None
+    ) = None
+    steps: list[Positive] | None = Field(default=None, min_length=1)
+    amount: Literal["time", "cycles", "dose"] = "time"
 
 
 class PriorsSection(Section):
@@ -263,6 +314,45 @@ class FitSection(Section):
     seed: Seed = 1
 
 
+class FromSection(Section):
+    """A regime of ``[curves]``: the exposed phase from a time on."""
+
+    kind: Literal["from"]
+    start: Time
+
+
+class BetweenSection(Section):
+    """A regime of ``[curves]``: the exposed phase from one time to another."""
+
+    kind: Literal["between"]
+    start: Time
+    end: Positive
+    dose: Positive | None = None
+
+
+class CyclesSection(Section):
+    """A regime of ``[curves]``: the exposed phase in cycles."""
+
+    kind: Literal["cycles"]
+    start: Time
+    on: Positive
+    off: Time
+    times: Annotated[int, Field(ge=1)]
+    dose: Positive | None = None
+
+
+class WithPhasesSection(Section):
+    """A regime of ``[curves]``: several phases from their times on."""
+
+    kind: Literal["with_phases"]
+    starts: dict[str, Time] = Field(min_length=1)
+
+
+RegimeSection = Annotated[
+    FromSection | BetweenSection | CyclesSection | WithPhasesSection, Field(discriminator="kind")
+]
+
+
 class CurvesSection(Section):
     """``[curves]``: survival curves under never and from each start, and HR thresholds.
 
@@ -275,6 +365,8 @@ class CurvesSection(Section):
     times: list[Time] | None = Field(default=None, min_length=1)
     # Times from which on the exposed phase is given, a regime and a curve each.
     starts: list[Time] = Field(default_factory=list)
+    # Further regimes, a curve each from the first landmark on.
+    regimes: list[RegimeSection] = Field(default_factory=list)
     # Hazard ratios for each of which the probability of being below is told.
     thresholds: list[Positive] = Field(default_factory=list)
 
@@ -366,6 +458,8 @@ class StudyFile(Section):
     phases: dict[str, Annotated[PhaseSection, BeforeValidator(_start_only)]] = Field(
         default_factory=dict
     )
+    # Their stays in phases, one row each, in which phases may recur; or [phases].
+    courses: CoursesSection | None = None
     # The patients in CDISC's datasets, with their endpoints and phases.
     adam: AdamSection | None = None
     question: QuestionSection
@@ -380,13 +474,19 @@ class StudyFile(Section):
     @model_validator(mode="after")
     def _patients(self) -> StudyFile:
         if self.adam is not None:
-            if self.data is not None or self.endpoints or self.phases:
+            if self.data is not None or self.endpoints or self.phases or self.courses is not None:
                 raise ValueError(
                     "[adam] has patients, endpoints and phases of its own: leave out [data], "
-                    "[endpoints] and [phases], or [adam]"
+                    "[endpoints] and [phases] or [courses], or [adam]"
                 )
             return self
-        for name in ("data", "endpoints", "phases"):
+        if self.phases and self.courses is not None:
+            raise ValueError(
+                "[courses] takes the place of [phases]: leave out one of them; a phase of one "
+                "start and end is a stay"
+            )
+        needed = ("data", "endpoints", *(() if self.courses is not None else ("phases",)))
+        for name in needed:
             if not getattr(self, name):
                 raise ValueError(f"[{name}] is missing; patients in CDISC's datasets have [adam]")
         return self

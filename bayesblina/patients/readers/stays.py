@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,12 +29,14 @@ class StaysRead:
 
     `names`: phases, those of combinations last.
     `ordered`: whether phases come in the order of `names`.
+    `combinations`: phases that overlapping stays were in, by the name of their combination.
     `repairs`: what was left out, bridged and settled, and whom it changed.
     """
 
     stays: Stays
     names: tuple[str, ...]
     ordered: bool
+    combinations: Mapping[str, tuple[str, ...]]
     repairs: tuple[Repair, ...]
     file_hashes: dict[str, str]
 
@@ -44,7 +47,9 @@ class Dated:
 
     `zero`, shape (patient,): days of the origin.
     `days_per_unit`: of the cohort's unit.
-    `ends_of_days`: whether a stay ends at the end of its last day.
+    `ends_of_days`: whether a stay ends at the end of its last day; where another of the patient
+    begins on that day, it ends at its beginning.
+    `dose_per_day`: whether doses are those of each day of a stay, not of all of it.
     """
 
     zero: Floats
@@ -52,37 +57,57 @@ class Dated:
     ends_of_days: bool
     date_format: str = ISO
     partial_dates: PartialDates = "refuse"
+    dose_per_day: bool = False
 
 
 def read_stays(
-    courses: Courses, ids: NDArray[np.str_], last: Floats, dated: Dated | None = None
+    courses: Courses,
+    ids: NDArray[np.str_],
+    last: Floats,
+    dated: Dated | None = None,
+    *,
+    source: str | None = None,
 ) -> StaysRead:
     """Read the stays of a cohort's patients.
 
     `ids`, `last`, shape (patient,): patients' ids, and the end of all their follow-up.
     `dated`: how dates become times; None where the table holds times.
+    `source`: what the table is called where it is a part of another, so that rows have no numbers.
     """
-    frame, source = load_table(courses.table)
+    frame, own_source = load_table(courses.table)
     require_roles({f"stay's {role}": column for role, column in courses.columns.items()}, ())
     missing = missing_columns(frame, list(courses.columns.values()))
     if missing:
-        raise DataError(missing, source=source)
-    reading = _Reading(courses, frame, ids, last, dated)
+        raise DataError(missing, source=own_source if source is None else source)
+    reading = _Reading(courses, frame, ids, last, dated, numbered=source is None)
+    source = own_source if source is None else source
     rows = reading.rows()
     if reading.columns.problems:
         raise DataError(reading.columns.problems, source=source)
-    stays = _settled(rows, courses)
+    stays, overlapping = _settled(rows, courses)
     if reading.columns.problems:
         raise DataError(reading.columns.problems, source=source)
     stays, bridged = _bridged(stays, courses.bridge)
     repairs = reading.repairs
+    if courses.overlap != "refuse":
+        meant = "their combination" if courses.priority is None else "the first by priority"
+        rule = f"stays that overlap count as {meant} ({overlapping.size} overlaps)"
+        repairs.append(Repair(rule=rule, patients=tuple(map(str, ids[np.unique(overlapping)]))))
     if courses.bridge:
-        who = tuple(map(str, ids[np.unique(bridged)]))
-        repairs.append(Repair(rule=f"gaps of up to {courses.bridge:g} are none", patients=who))
+        rule = f"gaps of up to {courses.bridge:g} are none ({bridged.size} gaps)"
+        repairs.append(Repair(rule=rule, patients=tuple(map(str, ids[np.unique(bridged)]))))
     return StaysRead(
         stays=stays,
         names=(*courses.names, *dict.fromkeys(courses.combinations.values())),
         ordered=courses.order == "listed" and not courses.combinations,
+        combinations={
+            name: tuple(
+                phase
+                for phase in courses.names
+                if any(phase in parts for parts, own in courses.combinations.items() if own == name)
+            )
+            for name in courses.combinations.values()
+        },
         repairs=tuple(repairs),
         file_hashes={f"{name} (stays)": digest for name, digest in hashes(frame, source).items()},
     )
@@ -110,6 +135,8 @@ class _Reading:
         ids: NDArray[np.str_],
         last: Floats,
         dated: Dated | None,
+        *,
+        numbered: bool,
     ) -> None:
         self.courses, self.ids, self.last, self.dated = courses, ids, last, dated
         self.columns = Columns(
@@ -117,7 +144,7 @@ class _Reading:
             courses.patient,
             partial_dates="refuse" if dated is None else dated.partial_dates,
             date_format=ISO if dated is None else dated.date_format,
-            numbers=np.arange(1, len(frame) + 1),
+            numbers=np.arange(1, len(frame) + 1) if numbered else None,
         )
         self.kept = np.ones(len(frame), dtype=bool)
         self.repairs: list[Repair] = []
@@ -131,7 +158,8 @@ class _Reading:
             )
         elif bad.any():
             who = tuple(dict.fromkeys(map(str, self.columns.ids[bad])))
-            self.repairs.append(Repair(rule=LEFT_OUT_STAYS[kind], patients=who))
+            rule = f"{LEFT_OUT_STAYS[kind]} ({int(bad.sum())} rows)"
+            self.repairs.append(Repair(rule=rule, patients=who))
         self.kept &= ~bad
 
     def times(self, patient: Ints) -> tuple[Floats, Floats]:
@@ -146,7 +174,9 @@ class _Reading:
             zero = np.where(patient >= 0, dated.zero[patient], np.nan)
             days = [columns.dates(column) - zero for column in (courses.start, courses.stop)]
             if dated.ends_of_days:
-                days[1] = days[1] + 1.0
+                begun = pd.MultiIndex.from_arrays([patient[self.kept], days[0][self.kept]])
+                replaced = pd.MultiIndex.from_arrays([patient, days[1]]).isin(begun)
+                days[1] = days[1] + np.where(replaced & (days[1] > days[0]), 0.0, 1.0)
             start, stop = days[0] / dated.days_per_unit, days[1] / dated.days_per_unit
         for column, values in ((courses.start, start), (courses.stop, stop)):
             bad = self.kept & (np.isinf(values) | (values < 0))
@@ -188,6 +218,9 @@ class _Reading:
                 "Correct the times",
             )
         amounts = None if courses.dose is None else columns.numbers(courses.dose)
+        if amounts is not None and self.dated is not None and self.dated.dose_per_day:
+            with np.errstate(invalid="ignore"):  # doses of 0 without an end are told below
+                amounts = amounts * (stop - start) * self.dated.days_per_unit
         if amounts is not None:
             columns.report(
                 str(courses.dose),
@@ -243,11 +276,14 @@ class _Reading:
         return np.asarray(phase.fillna(-1), dtype=np.int64)
 
 
-def _settled(rows: _Rows, courses: Courses) -> Stays:
-    """Settle overlapping stays by the rule that was stated, or refuse them."""
+def _settled(rows: _Rows, courses: Courses) -> tuple[Stays, Ints]:
+    """Settle overlapping stays by the rule that was stated, or refuse them.
+
+    Result: the stays, and whose they are that overlap with one before, shape (overlap,).
+    """
     stays = rows.stays
     if not stays.size:
-        return stays
+        return stays, stays.patient
     # The latest end so far of each patient, by the rank of ends.
     ranks = np.argsort(np.argsort(stays.stop, kind="stable"), kind="stable")
     base = stays.patient * stays.size
@@ -255,8 +291,9 @@ def _settled(rows: _Rows, courses: Courses) -> Stays:
     before = np.sort(stays.stop)[np.concatenate([[0], reached[:-1]])]
     same = np.diff(stays.patient, prepend=-1) == 0
     overlaps = same & (stays.start < before * (1.0 - TIE_TOLERANCE))
+    whose = stays.patient[overlaps]
     if not overlaps.any():
-        return stays
+        return stays, whose
     if courses.overlap == "refuse":
         bad = np.zeros(rows.columns.ids.size, dtype=bool)
         bad[rows.row[overlaps]] = True
@@ -267,8 +304,8 @@ def _settled(rows: _Rows, courses: Courses) -> Stays:
             "Expected one phase at a time; or say with overlap which phase holds, or what their "
             "combination is called.",
         )
-        return stays
-    return _swept(rows, courses, np.isin(stays.patient, stays.patient[overlaps]))
+        return stays, whose
+    return _swept(rows, courses, np.isin(stays.patient, whose)), whose
 
 
 def _swept(rows: _Rows, courses: Courses, concerned: Bools) -> Stays:

@@ -19,7 +19,8 @@ from bayesblina.core.files import read_toml
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
 from bayesblina.hazards.priors import explain
 from bayesblina.studies.axes import NONE, QUESTION_AXES
-from bayesblina.studies.study_sections import Covariates, DesignFile, Section, StudyFile
+from bayesblina.studies.study_sections import DesignFile, StudyFile
+from bayesblina.studies.table_sections import Covariates, Section
 
 if TYPE_CHECKING:
     from bayesblina.patients.cohort import Cohort

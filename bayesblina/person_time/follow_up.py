@@ -160,8 +160,8 @@ def _episodes(
     else:
         bounds = marked[:, rows]
         with np.errstate(invalid="ignore"):  # infinite times are near to none
-            settle_bounds(bounds, begin, stop, *course.tie.steps)
-            order_bounds(bounds)
+            settle_bounds(bounds, len(course.marks), begin, stop, *course.tie.steps)
+            order_bounds(bounds, len(course.marks))
         who, number, starts, ends = cut_follow_up(bounds, begin, stop)
         state = course.segment_states[number]
     return Episodes(

@@ -253,17 +253,17 @@ def entries_of(block: Block, risk: AtRisk, course: Course, effects: Sequence[int
 def _marks(block: Block, course: Course) -> tuple[Any, ...]:
     """Lay out what begins states, and which, for compiled functions."""
     own = block.marks
-    if own is None:
-        none = np.empty(0, dtype=np.int64)
-        own = CourseMarks(first=none, time=np.empty(0), state=none)
+    ragged = (None, None, None)
+    if own is not None:
+        ragged = tuple(constant(column) for column in (own.first, own.time, own.state))
     return (
         constant(block.phase_start),
         constant(block.phase_end),
         constant(np.empty(0) if block.transplant is None else block.transplant),
         *columns_of(course.marks),
         *course.tie.steps,
-        *(constant(column) for column in (own.first, own.time, own.state)),
-        int(np.diff(own.first).max(initial=len(course.marks))),
+        *ragged,
+        len(course.marks) if own is None else int(np.diff(own.first).max(initial=0)),
         course.segment_states,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,14 +28,12 @@ class StaysRead:
 
     `names`: phases, those of combinations last.
     `ordered`: whether phases come in the order of `names`.
-    `combinations`: phases that overlapping stays were in, by the name of their combination.
     `repairs`: what was left out, bridged and settled, and whom it changed.
     """
 
     stays: Stays
     names: tuple[str, ...]
     ordered: bool
-    combinations: Mapping[str, tuple[str, ...]]
     repairs: tuple[Repair, ...]
     file_hashes: dict[str, str]
 
@@ -47,9 +44,7 @@ class Dated:
 
     `zero`, shape (patient,): days of the origin.
     `days_per_unit`: of the cohort's unit.
-    `ends_of_days`: whether a stay ends at the end of its last day; where another of the patient
-    begins on that day, it ends at its beginning.
-    `dose_per_day`: whether doses are those of each day of a stay, not of all of it.
+    `ends_of_days`: whether a stay ends at the end of its last day.
     """
 
     zero: Floats
@@ -57,64 +52,44 @@ class Dated:
     ends_of_days: bool
     date_format: str = ISO
     partial_dates: PartialDates = "refuse"
-    dose_per_day: bool = False
 
 
 def read_stays(
-    courses: Courses,
-    ids: NDArray[np.str_],
-    last: Floats,
-    dated: Dated | None = None,
-    *,
-    source: str | None = None,
+    courses: Courses, ids: NDArray[np.str_], last: Floats, dated: Dated | None = None
 ) -> StaysRead:
     """Read the stays of a cohort's patients.
 
     `ids`, `last`, shape (patient,): patients' ids, and the end of all their follow-up.
     `dated`: how dates become times; None where the table holds times.
-    `source`: what the table is called where it is a part of another, so that rows have no numbers.
     """
-    frame, own_source = load_table(courses.table)
+    frame, source = load_table(courses.table)
     require_roles({f"stay's {role}": column for role, column in courses.columns.items()}, ())
     missing = missing_columns(frame, list(courses.columns.values()))
     if missing:
-        raise DataError(missing, source=own_source if source is None else source)
-    reading = _Reading(courses, frame, ids, last, dated, numbered=source is None)
-    source = own_source if source is None else source
+        raise DataError(missing, source=source)
+    reading = _Reading(courses, frame, ids, last, dated)
     rows = reading.rows()
     if reading.columns.problems:
         raise DataError(reading.columns.problems, source=source)
-    stays, overlapping = _settled(rows, courses)
+    stays = _settled(rows, courses)
     if reading.columns.problems:
         raise DataError(reading.columns.problems, source=source)
     stays, bridged = _bridged(stays, courses.bridge)
     repairs = reading.repairs
-    if courses.overlap != "refuse":
-        meant = "their combination" if courses.priority is None else "the first by priority"
-        rule = f"stays that overlap count as {meant} ({overlapping.size} overlaps)"
-        repairs.append(Repair(rule=rule, patients=tuple(map(str, ids[np.unique(overlapping)]))))
     if courses.bridge:
-        rule = f"gaps of up to {courses.bridge:g} are none ({bridged.size} gaps)"
-        repairs.append(Repair(rule=rule, patients=tuple(map(str, ids[np.unique(bridged)]))))
+        who = tuple(map(str, ids[np.unique(bridged)]))
+        repairs.append(Repair(rule=f"gaps of up to {courses.bridge:g} are none", patients=who))
     return StaysRead(
         stays=stays,
         names=(*courses.names, *dict.fromkeys(courses.combinations.values())),
         ordered=courses.order == "listed" and not courses.combinations,
-        combinations={
-            name: tuple(
-                phase
-                for phase in courses.names
-                if any(phase in parts for parts, own in courses.combinations.items() if own == name)
-            )
-            for name in courses.combinations.values()
-        },
         repairs=tuple(repairs),
         file_hashes={f"{name} (stays)": digest for name, digest in hashes(frame, source).items()},
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Rows:
+class _StayRows:
     """Rows that are kept, in the order of patients and time.
 
     `row`: position in the table; `report`: says what is wrong with some of them.
@@ -135,8 +110,6 @@ class _Reading:
         ids: NDArray[np.str_],
         last: Floats,
         dated: Dated | None,
-        *,
-        numbered: bool,
     ) -> None:
         self.courses, self.ids, self.last, self.dated = courses, ids, last, dated
         self.columns = Columns(
@@ -144,7 +117,7 @@ class _Reading:
             courses.patient,
             partial_dates="refuse" if dated is None else dated.partial_dates,
             date_format=ISO if dated is None else dated.date_format,
-            numbers=np.arange(1, len(frame) + 1) if numbered else None,
+            numbers=np.arange(1, len(frame) + 1),
         )
         self.kept = np.ones(len(frame), dtype=bool)
         self.repairs: list[Repair] = []
@@ -158,8 +131,7 @@ class _Reading:
             )
         elif bad.any():
             who = tuple(dict.fromkeys(map(str, self.columns.ids[bad])))
-            rule = f"{LEFT_OUT_STAYS[kind]} ({int(bad.sum())} rows)"
-            self.repairs.append(Repair(rule=rule, patients=who))
+            self.repairs.append(Repair(rule=LEFT_OUT_STAYS[kind], patients=who))
         self.kept &= ~bad
 
     def times(self, patient: Ints) -> tuple[Floats, Floats]:
@@ -174,9 +146,7 @@ class _Reading:
             zero = np.where(patient >= 0, dated.zero[patient], np.nan)
             days = [columns.dates(column) - zero for column in (courses.start, courses.stop)]
             if dated.ends_of_days:
-                begun = pd.MultiIndex.from_arrays([patient[self.kept], days[0][self.kept]])
-                replaced = pd.MultiIndex.from_arrays([patient, days[1]]).isin(begun)
-                days[1] = days[1] + np.where(replaced & (days[1] > days[0]), 0.0, 1.0)
+                days[1] = days[1] + 1.0
             start, stop = days[0] / dated.days_per_unit, days[1] / dated.days_per_unit
         for column, values in ((courses.start, start), (courses.stop, stop)):
             bad = self.kept & (np.isinf(values) | (values < 0))
@@ -188,7 +158,7 @@ class _Reading:
         ongoing = columns.text(courses.stop) == ""
         return start, np.where(ongoing, np.inf, stop)
 
-    def rows(self) -> _Rows:
+    def rows(self) -> _StayRows:
         """Read all rows."""
         courses, columns = self.courses, self.columns
         patient = pd.Index(self.ids).get_indexer(pd.Index(columns.ids)).astype(np.int64)
@@ -218,9 +188,6 @@ class _Reading:
                 "Correct the times",
             )
         amounts = None if courses.dose is None else columns.numbers(courses.dose)
-        if amounts is not None and self.dated is not None and self.dated.dose_per_day:
-            with np.errstate(invalid="ignore"):  # doses of 0 without an end are told below
-                amounts = amounts * (stop - start) * self.dated.days_per_unit
         if amounts is not None:
             columns.report(
                 str(courses.dose),
@@ -242,7 +209,7 @@ class _Reading:
             same = (patient[order][1:] == patient[order][:-1]) & (text[1:] == text[:-1])
             same &= (phase[order][1:] == phase[order][:-1]) & (text[1:] != "")
             cycles[1:][same] = 0.0
-        return _Rows(
+        return _StayRows(
             stays=Stays(
                 patient=patient[order],
                 phase=phase[order],
@@ -276,14 +243,11 @@ class _Reading:
         return np.asarray(phase.fillna(-1), dtype=np.int64)
 
 
-def _settled(rows: _Rows, courses: Courses) -> tuple[Stays, Ints]:
-    """Settle overlapping stays by the rule that was stated, or refuse them.
-
-    Result: the stays, and whose they are that overlap with one before, shape (overlap,).
-    """
+def _settled(rows: _StayRows, courses: Courses) -> Stays:
+    """Settle overlapping stays by the rule that was stated, or refuse them."""
     stays = rows.stays
     if not stays.size:
-        return stays, stays.patient
+        return stays
     # The latest end so far of each patient, by the rank of ends.
     ranks = np.argsort(np.argsort(stays.stop, kind="stable"), kind="stable")
     base = stays.patient * stays.size
@@ -291,9 +255,8 @@ def _settled(rows: _Rows, courses: Courses) -> tuple[Stays, Ints]:
     before = np.sort(stays.stop)[np.concatenate([[0], reached[:-1]])]
     same = np.diff(stays.patient, prepend=-1) == 0
     overlaps = same & (stays.start < before * (1.0 - TIE_TOLERANCE))
-    whose = stays.patient[overlaps]
     if not overlaps.any():
-        return stays, whose
+        return stays
     if courses.overlap == "refuse":
         bad = np.zeros(rows.columns.ids.size, dtype=bool)
         bad[rows.row[overlaps]] = True
@@ -304,11 +267,11 @@ def _settled(rows: _Rows, courses: Courses) -> tuple[Stays, Ints]:
             "Expected one phase at a time; or say with overlap which phase holds, or what their "
             "combination is called.",
         )
-        return stays, whose
-    return _swept(rows, courses, np.isin(stays.patient, whose)), whose
+        return stays
+    return _swept(rows, courses, np.isin(stays.patient, stays.patient[overlaps]))
 
 
-def _swept(rows: _Rows, courses: Courses, concerned: Bools) -> Stays:
+def _swept(rows: _StayRows, courses: Courses, concerned: Bools) -> Stays:
     """Cut the stays of some patients at all their ends, and name what each piece is in."""
     stays = rows.stays
     own = stays.of(concerned)
@@ -364,7 +327,7 @@ def _swept(rows: _Rows, courses: Courses, concerned: Bools) -> Stays:
 
 
 def _named(
-    rows: _Rows, courses: Courses, own: Stays, mask: Ints, stay: Ints, piece: Ints
+    rows: _StayRows, courses: Courses, own: Stays, mask: Ints, stay: Ints, piece: Ints
 ) -> tuple[Ints, Bools]:
     """Find the phase of each piece, and which stays it counts as."""
     names, priority = courses.names, courses.priority

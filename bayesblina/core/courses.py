@@ -590,4 +590,5 @@ def measure_at(stays: Stays, exposure: Exposure, patient: Ints, time: Floats) ->
         total = time - exposure.lag - total
     entered = np.zeros(patient.size, dtype=bool)
     entered[moment[begun]] = True
-    return np.where(entered & (total > 0), total, np.nan)
+    # Who is still in it has not left it; what has no dose is had nevertheless.
+    return np.where(entered & ((total > 0) | (exposure.measure != "since_end")), total, np.nan)

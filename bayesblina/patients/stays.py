@@ -54,7 +54,7 @@ def find_problems_of_stays(
     same = np.diff(stays.patient, prepend=-1) == 0
     before = np.concatenate([[-np.inf], stays.stop[:-1]])[:size]
     ordering = np.concatenate([[0], np.diff(stays.patient)])[:size] < 0
-    highest = _highest_so_far(stays)
+    highest = highest_so_far(stays)
     checks: list[tuple[str, Bools, str, str]] = [
         ("patient", ordering, "patients out of order", "Sort stays by patient and start."),
         (
@@ -115,7 +115,7 @@ def find_problems_of_stays(
     ]
 
 
-def _highest_so_far(stays: Stays) -> Ints:
+def highest_so_far(stays: Stays) -> Ints:
     """Find the highest phase of each patient up to each stay."""
     most = int(stays.phase.max(initial=0)) + 1
     base = stays.patient * most

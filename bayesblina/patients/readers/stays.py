@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.courses import Stays
 from bayesblina.core.errors import DataError, SpecError, nearest
-from bayesblina.core.intervals import TIE_TOLERANCE
+from bayesblina.core.intervals import TIE_TOLERANCE, snap
 from bayesblina.patients.cohort import Repair
 from bayesblina.patients.declarations import LEFT_OUT_STAYS, Courses
 from bayesblina.patients.readers.columns import Columns, examples_of
 from bayesblina.patients.readers.dates import ISO, PartialDates
 from bayesblina.patients.readers.sources import hashes, load_table, missing_columns, require_roles
 from bayesblina.patients.rules import is_after
+from bayesblina.patients.stays import highest_so_far
 
 MOST_PHASES = 62
 
@@ -67,22 +68,38 @@ def read_stays(
     missing = missing_columns(frame, list(courses.columns.values()))
     if missing:
         raise DataError(missing, source=source)
+    combined = dict.fromkeys(courses.combinations.values())
     reading = _Reading(courses, frame, ids, last, dated)
     rows = reading.rows()
     if reading.columns.problems:
         raise DataError(reading.columns.problems, source=source)
-    stays = _settled(rows, courses)
+    stays, overlapping = _settled(rows, courses)
+    if reading.columns.problems:
+        raise DataError(reading.columns.problems, source=source)
+    # What a stay is in after another one has ended may lie after the end of follow-up.
+    stays = stays.of(~is_after(stays.start, last[stays.patient]))
+    ordered = courses.order == "listed" and not combined
+    if ordered:
+        _require_order(stays, rows, courses)
     if reading.columns.problems:
         raise DataError(reading.columns.problems, source=source)
     stays, bridged = _bridged(stays, courses.bridge)
     repairs = reading.repairs
+    if courses.overlap != "refuse":
+        rule = (
+            f"overlapping stays are in one of their combinations: {', '.join(combined)}"
+            if courses.priority is None
+            else f"of overlapping stays the first one holds of {', '.join(courses.priority)}"
+        )
+        who = tuple(map(str, ids[np.unique(overlapping)]))
+        repairs.append(Repair(rule=rule, patients=who))
     if courses.bridge:
         who = tuple(map(str, ids[np.unique(bridged)]))
         repairs.append(Repair(rule=f"gaps of up to {courses.bridge:g} are none", patients=who))
     return StaysRead(
         stays=stays,
-        names=(*courses.names, *dict.fromkeys(courses.combinations.values())),
-        ordered=courses.order == "listed" and not courses.combinations,
+        names=(*courses.names, *combined),
+        ordered=ordered,
         repairs=tuple(repairs),
         file_hashes={f"{name} (stays)": digest for name, digest in hashes(frame, source).items()},
     )
@@ -122,12 +139,20 @@ class _Reading:
         self.kept = np.ones(len(frame), dtype=bool)
         self.repairs: list[Repair] = []
 
-    def judge(self, kind: str, column: str, bad: Bools, found: str, expected: str) -> None:
+    def judge(
+        self,
+        kind: str,
+        column: str,
+        bad: Bools,
+        found: str,
+        expected: str,
+        examples: tuple[str, ...] = (),
+    ) -> None:
         """Leave rows out where that is asked for, else refuse them."""
         bad = bad & self.kept
         if kind not in self.courses.leave_out:
             self.columns.report(
-                column, bad, found, f"{expected}, or leave_out=['{kind}'] of Courses."
+                column, bad, found, f"{expected}, or leave_out=['{kind}'] of Courses.", examples
             )
         elif bad.any():
             who = tuple(dict.fromkeys(map(str, self.columns.ids[bad])))
@@ -146,7 +171,10 @@ class _Reading:
             zero = np.where(patient >= 0, dated.zero[patient], np.nan)
             days = [columns.dates(column) - zero for column in (courses.start, courses.stop)]
             if dated.ends_of_days:
-                days[1] = days[1] + 1.0
+                begins, ends = (pd.MultiIndex.from_arrays([patient, each]) for each in days)
+                # Where another stay starts on its last day, a stay ends there.
+                replaced = ends.isin(begins[self.kept]) & (days[0] < days[1])
+                days[1] = np.where(replaced, days[1], days[1] + 1.0)
             start, stop = days[0] / dated.days_per_unit, days[1] / dated.days_per_unit
         for column, values in ((courses.start, start), (courses.stop, stop)):
             bad = self.kept & (np.isinf(values) | (values < 0))
@@ -156,7 +184,9 @@ class _Reading:
         unknown = self.kept & (columns.text(courses.start) == "")
         columns.report(courses.start, unknown, "missing starts", "Every stay needs its start.")
         ongoing = columns.text(courses.stop) == ""
-        return start, np.where(ongoing, np.inf, stop)
+        # Stays that touch but for noise do not overlap.
+        start, stop = snap([start, np.where(ongoing, np.inf, stop)])
+        return start, stop
 
     def rows(self) -> _StayRows:
         """Read all rows."""
@@ -237,17 +267,32 @@ class _Reading:
             "other phases",
             courses.phase,
             unknown,
-            f"phases that are not listed ({', '.join(map(repr, examples))})",
-            f"{hint} List them in phases",
+            "phases that are not listed",
+            f"{hint} List them in phases".strip(),
+            examples,
         )
         return np.asarray(phase.fillna(-1), dtype=np.int64)
 
 
-def _settled(rows: _StayRows, courses: Courses) -> Stays:
-    """Settle overlapping stays by the rule that was stated, or refuse them."""
+def _require_order(stays: Stays, rows: _StayRows, courses: Courses) -> None:
+    """Refuse phases that come again after one that is listed later."""
+    wrong = np.isin(rows.stays.patient, stays.patient[stays.phase < highest_so_far(stays)])
+    bad = np.zeros(rows.columns.ids.size, dtype=bool)
+    bad[rows.row[wrong]] = True
+    rows.columns.report(
+        courses.phase,
+        bad,
+        "phases that come again after one that is listed later",
+        f"Expected the order {', '.join(courses.names)}; say order='any' if phases may come in any "
+        "order.",
+    )
+
+
+def _settled(rows: _StayRows, courses: Courses) -> tuple[Stays, Ints]:
+    """Settle overlapping stays by the rule that was stated, or refuse them; also whose they are."""
     stays = rows.stays
     if not stays.size:
-        return stays
+        return stays, stays.patient
     # The latest end so far of each patient, by the rank of ends.
     ranks = np.argsort(np.argsort(stays.stop, kind="stable"), kind="stable")
     base = stays.patient * stays.size
@@ -255,8 +300,9 @@ def _settled(rows: _StayRows, courses: Courses) -> Stays:
     before = np.sort(stays.stop)[np.concatenate([[0], reached[:-1]])]
     same = np.diff(stays.patient, prepend=-1) == 0
     overlaps = same & (stays.start < before * (1.0 - TIE_TOLERANCE))
-    if not overlaps.any():
-        return stays
+    whose = np.unique(stays.patient[overlaps])
+    if not whose.size:
+        return stays, whose
     if courses.overlap == "refuse":
         bad = np.zeros(rows.columns.ids.size, dtype=bool)
         bad[rows.row[overlaps]] = True
@@ -267,8 +313,8 @@ def _settled(rows: _StayRows, courses: Courses) -> Stays:
             "Expected one phase at a time; or say with overlap which phase holds, or what their "
             "combination is called.",
         )
-        return stays
-    return _swept(rows, courses, np.isin(stays.patient, stays.patient[overlaps]))
+        return stays, whose
+    return _swept(rows, courses, np.isin(stays.patient, whose)), whose
 
 
 def _swept(rows: _StayRows, courses: Courses, concerned: Bools) -> Stays:
@@ -296,9 +342,11 @@ def _swept(rows: _StayRows, courses: Courses, concerned: Bools) -> Stays:
     phase, holds = _named(rows, courses, own, mask, stay, piece)
     following = np.append(time[1:], np.inf)
     kept = np.flatnonzero(mask > 0)
-    opens = piece == first[stay]
     cycles, dose = np.zeros(time.size), np.zeros(time.size)
-    np.maximum.at(cycles, piece[opens & holds], own.cycles[stay[opens & holds]])
+    # A cycle begins where its stay first counts.
+    held = np.flatnonzero(holds)
+    begins = held[np.diff(stay[held], prepend=-1) != 0]
+    np.maximum.at(cycles, piece[begins], own.cycles[stay[begins]])
     if own.dose is not None:
         # Evenly over each stay, of those stays that the piece counts as.
         length = following[piece[holds]] - time[piece[holds]]

@@ -110,10 +110,10 @@ def test_what_is_left_out_is_counted() -> None:
     cohort = taken(table, phases=courses, zero_doses="leave out")
     rules = {repair.rule: repair.patients for repair in cohort.repairs}
     assert rules["ADEX doses of 0 are left out (1 rows)"] == ("P2",)
-    assert rules["stays of patients who are not in the cohort were left out (1 rows)"] == ("P9",)
-    assert rules["stays in phases that are not listed were left out (1 rows)"] == ("P1",)
-    assert rules["stays that start after the end of follow-up were left out (1 rows)"] == ("P1",)
-    assert rules["gaps of up to 70 are none (1 gaps)"] == ("P1",)
+    assert rules["stays of patients who are not in the cohort were left out"] == ("P9",)
+    assert rules["stays in phases that are not listed were left out"] == ("P1",)
+    assert rules["stays that start after the end of follow-up were left out"] == ("P1",)
+    assert rules["gaps of up to 70 are none"] == ("P1",)
     assert cohort.stays is not None
     assert cohort.stays.stop.tolist() == [7, 90, 118, 10, 11]
 
@@ -157,7 +157,7 @@ def test_the_order_is_held_unless_any_will_do() -> None:
     table = put(adex(), 0, ASTDT="2015-01-01", AENDT="2015-01-20")
     table = put(table, 4, ASTDT="2015-02-21", AENDT="2015-02-22")
     table = put(table, 0, ASTDT="2015-02-01", AENDT="2015-02-10")
-    with pytest.raises(DataError, match=r"(?s)ADEX.*come again after a later one|order"):
+    with pytest.raises(DataError, match=r"(?s)problem in ADEX.*EXTRT: phases that come again"):
         taken(table)
     free = bb.AdamCourses(phases=COURSES.phases, order="any")
     assert stays(table, phases=free).phase.tolist() == [0, 0, 0, 1, 0]

@@ -180,4 +180,4 @@ def read_stays_of_exposure(
         partial_dates=columns.partial_dates,
         dose_per_day=courses.dose_per == "day",
     )
-    return read_stays(declared, columns.ids, last, dated, source=source)
+    return read_stays(declared, columns.ids, last, dated, part_of=source)

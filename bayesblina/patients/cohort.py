@@ -112,6 +112,8 @@ class Cohort:
         Stays in phases, where these may recur; None where each phase starts and ends once.
     ordered
         Whether phases come in the order of `phases`.
+    combinations
+        Phases that overlapping stays were in, by the name of their combination, a phase too.
     transplant : ndarray, shape (patient,), or None
         Time of transplant, NaN without one; None if the table says nothing of transplants.
     covariates
@@ -149,6 +151,7 @@ class Cohort:
     phase_ends_known: bool = False
     stays: Stays | None = None
     ordered: bool = True
+    combinations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     transplant: Floats | None = None
     covariates: Mapping[str, Covariate] = field(default_factory=dict)
     synthetic: bool = False
@@ -177,7 +180,7 @@ class Cohort:
             problems += find_problems(self.patients, columns_of(self), courses, self.unit)
         if problems:
             raise DataError(problems, source=self.source)
-        for name in ("endpoints", "covariates", "file_hashes"):
+        for name in ("endpoints", "covariates", "combinations", "file_hashes"):
             freeze(self, name, MappingProxyType(dict(getattr(self, name))))
         arrays = [self.patients, self.phase_start, self.phase_end]
         arrays += [covariate.values for covariate in self.covariates.values()]

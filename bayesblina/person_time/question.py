@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -143,6 +144,13 @@ class Question:
     def measured(self) -> Measure:
         """By which measure the exposure enters."""
         return self.measure or self.phase_end or "ever"
+
+    @property
+    def state_at_end(self) -> Literal["ever", "current"] | None:
+        """What happens at a phase's end: stayed in until another one, or left; None if unsaid."""
+        if self.measure is None:
+            return self.phase_end
+        return "ever" if self.measure in ("ever", "since_entry") else "current"
 
     @property
     def stepped(self) -> bool:
@@ -304,6 +312,11 @@ class Enrolled(Protocol):
         ...
 
     @property
+    def combinations(self) -> Mapping[str, tuple[str, ...]]:
+        """Phases that overlapping stays were in, by the name of their combination."""
+        ...
+
+    @property
     def doses_known(self) -> bool:
         """Whether it is known how much was given in each stay."""
         ...
@@ -349,6 +362,7 @@ def bind(question: Question, cohort: Enrolled) -> tuple[str, ...]:
     for name in names:
         if name not in cohort.endpoints:
             raise SpecError(unknown_endpoint(name, cohort.endpoints))
+    _require_undiluted(question, cohort.phases, cohort.combinations)
     if cohort.transplant is None and question.transplant in ("censor", "phase"):
         raise SpecError(
             f"transplant='{question.transplant}', but the cohort records no transplants: pass "
@@ -368,9 +382,57 @@ def bind(question: Question, cohort: Enrolled) -> tuple[str, ...]:
             "amount='cycles', but the cohort has one start and one end of each phase: read the "
             "stays, one row each."
         )
+    if question.measure == "since_end" and not cohort.phase_ends_known:
+        raise SpecError(
+            "measure='since_end', but nothing is known of when phases end: give the column, "
+            "Phase(start=, end=), or read the stays (Courses); or ask for time since the start, "
+            "measure='since_entry'."
+        )
     if cohort.phase_ends_known and question.measure is None and question.phase_end is None:
         raise SpecError(
             "The cohort records phase ends: say what happens at one, with "
             "Question(phase_end='ever') or 'current', or another measure."
         )
     return names
+
+
+def _require_undiluted(
+    question: Question, phases: Sequence[str], combinations: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Refuse references that hold time on the treatment whose effect is asked for.
+
+    Phases whose names differ in a number alone are courses of one treatment, and a combination is
+    also a phase of what it combines. Unless the question names its reference, what is not exposed
+    is in it.
+    """
+    if question.reference is not None:
+        return
+    exposed = question.exposed_phases
+    stems = {_unnumbered(name) for name in exposed} - {None}
+    numbered = [name for name in phases if _unnumbered(name) in stems and name not in exposed]
+    combined = [
+        name
+        for name, parts in combinations.items()
+        if name not in exposed and set(parts) & set(exposed)
+    ]
+    for others, what in ((numbered, "further courses of it"), (combined, "combinations with it")):
+        if not others:
+            continue
+        every = [name for name in phases if name in exposed or name in others]
+        episodes = "" if others is combined else " measure='episode' tells the courses apart."
+        raise SpecError(
+            f"exposed is {question.exposure}, and by the names {', '.join(others)} are {what}: "
+            "time in them would stand in the reference, and dilute the effect. For all as one "
+            f"treatment ask Question(exposed={every!r}, measure='current').{episodes} To hold it "
+            f"against one of them name that: reference={others[0]!r}."
+        )
+
+
+def _unnumbered(name: str) -> str | None:
+    """Take the number off a phase's name; None where there is none, or nothing else.
+
+    >>> [_unnumbered(name) for name in ("Cycle 3", "cycle_12", "maintenance", "3")]
+    ['cycle', 'cycle', None, None]
+    """
+    stem = re.sub(r"[\W_]*\d+[\W_]*", " ", name).strip().lower()
+    return stem if stem and stem != name.lower() else None

@@ -189,7 +189,7 @@ def _by_landmark(
     parts: list[pd.DataFrame] = []
     by_landmark: dict[float, tuple[Regime, ...]] = {start: curves.regimes}
     asked: list[tuple[float, tuple[Regime, ...], Sequence[float] | Floats | None]] = []
-    if not curves.starts:
+    if len(curves.regimes) == 1:
         # Nobody asked for a regime with the exposed phase: it starts at the landmark if it can.
         asked.append((start, (Never(), From(start)), curves.times))
     for landmark in sorted({float(time) for time in wanted} - {start}):
@@ -244,7 +244,8 @@ def _restricted_means(
             parts.append(gain.assign(landmark=landmark, regime=regime.label, horizon=end))
     if not parts:
         raise EstimandError(
-            "No regime enters the exposed phase: give starts (in a study file under [curves])."
+            "No regime enters the exposed phase: give starts or regimes (in a study file under "
+            "[curves])."
         )
     table = pd.concat(parts, ignore_index=True)
     return table[list(dict.fromkeys(["endpoint", "landmark", "regime", "horizon", *table]))]

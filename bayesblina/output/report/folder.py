@@ -23,6 +23,7 @@ from bayesblina.core.tables.numbers import BASELINE, EVENT_TIMES, LONG
 from bayesblina.core.tables.table import to_csv
 from bayesblina.estimands.curves import survival
 from bayesblina.estimands.ratios import hazard_ratio
+from bayesblina.estimands.regimes import regime_of
 from bayesblina.inference.baseline_gate import WORDS
 from bayesblina.inference.fitting import Fit
 from bayesblina.output import plots
@@ -279,7 +280,10 @@ def staying(folder: Path) -> list[str]:
 def _drawn_again(results: Results) -> Dataset:
     """Draw the curves of the first landmark again: the fit and their regimes give the same ones."""
     times = np.sort(results.tables["survival"]["time"].unique()).astype(float)
-    curves = Curves(starts=tuple(results.record["starts"]))
+    curves = Curves(
+        starts=tuple(results.record["starts"]),
+        further=tuple(map(regime_of, results.record["regimes"])),
+    )
     return survival(results.fit, regimes=curves.regimes, times=times, landmark=float(times[0]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,12 +30,14 @@ class StaysRead:
 
     `names`: phases, those of combinations last.
     `ordered`: whether phases come in the order of `names`.
+    `combinations`: phases that overlapping stays were in, by the name of their combination.
     `repairs`: what was left out, bridged and settled, and whom it changed.
     """
 
     stays: Stays
     names: tuple[str, ...]
     ordered: bool
+    combinations: Mapping[str, tuple[str, ...]]
     repairs: tuple[Repair, ...]
     file_hashes: dict[str, str]
 
@@ -46,6 +49,7 @@ class Dated:
     `zero`, shape (patient,): days of the origin.
     `days_per_unit`: of the cohort's unit.
     `ends_of_days`: whether a stay ends at the end of its last day.
+    `dose_per_day`: whether doses are those of each day of a stay, not of all of it.
     """
 
     zero: Floats
@@ -53,23 +57,33 @@ class Dated:
     ends_of_days: bool
     date_format: str = ISO
     partial_dates: PartialDates = "refuse"
+    dose_per_day: bool = False
 
 
 def read_stays(
-    courses: Courses, ids: NDArray[np.str_], last: Floats, dated: Dated | None = None
+    courses: Courses,
+    ids: NDArray[np.str_],
+    last: Floats,
+    dated: Dated | None = None,
+    *,
+    part_of: str | None = None,
 ) -> StaysRead:
     """Read the stays of a cohort's patients.
 
     `ids`, `last`, shape (patient,): patients' ids, and the end of all their follow-up.
     `dated`: how dates become times; None where the table holds times.
+    `part_of`: the dataset of which the table is a part, so that its rows have no numbers.
     """
     frame, source = load_table(courses.table)
+    source = source if part_of is None else part_of
     require_roles({f"stay's {role}": column for role, column in courses.columns.items()}, ())
     missing = missing_columns(frame, list(courses.columns.values()))
     if missing:
         raise DataError(missing, source=source)
     combined = dict.fromkeys(courses.combinations.values())
     reading = _Reading(courses, frame, ids, last, dated)
+    if part_of is not None:
+        reading.columns.row_numbers = None
     rows = reading.rows()
     if reading.columns.problems:
         raise DataError(reading.columns.problems, source=source)
@@ -108,6 +122,14 @@ def read_stays(
         stays=stays,
         names=(*courses.names, *combined),
         ordered=ordered,
+        combinations={
+            name: tuple(
+                phase
+                for phase in courses.names
+                if any(phase in parts for parts, own in courses.combinations.items() if own == name)
+            )
+            for name in combined
+        },
         repairs=tuple(repairs),
         file_hashes={f"{name} (stays)": digest for name, digest in hashes(frame, source).items()},
     )
@@ -228,6 +250,10 @@ class _Reading:
                 "Correct the times",
             )
         amounts = None if courses.dose is None else columns.numbers(courses.dose)
+        if amounts is not None and self.dated is not None and self.dated.dose_per_day:
+            # None of stays without an end, which are told below.
+            length = np.where(np.isinf(stop), 1.0, stop - start)
+            amounts = amounts * length * self.dated.days_per_unit
         if amounts is not None:
             columns.report(
                 str(courses.dose),

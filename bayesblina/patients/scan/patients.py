@@ -142,6 +142,11 @@ class CohortScan:
         return True
 
     @property
+    def combinations(self) -> Mapping[str, tuple[str, ...]]:
+        """Phases that overlapping stays were in, by the name of their combination."""
+        return {}
+
+    @property
     def doses_known(self) -> bool:
         """Whether it is known how much was given in each stay."""
         return False

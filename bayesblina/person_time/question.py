@@ -157,6 +157,34 @@ class Question:
         transplanted = " and before transplant" if self.transplant == "phase" else ""
         return f"every eligible moment without {self.exposure}{transplanted}"
 
+    def scale(self, unit: str) -> str:
+        """Name what the steps of the exposure are of.
+
+        Parameters
+        ----------
+        unit
+            Time unit.
+
+        Returns
+        -------
+        str
+            What is counted, such as ``"months since entering maintenance"``, also where a model
+            cuts time in the phase without a measure.
+
+        Examples
+        --------
+        >>> question = Question(exposed="a", eligible_from="entry", measure="since_end")
+        >>> question.scale("months")
+        'months since the end of a'
+        """
+        if self.measure == "since_end":
+            return f"{unit} since the end of {self.exposure}"
+        if self.measure == "cumulative":
+            return f"{unit if self.amount == 'time' else self.amount} of {self.exposure} so far"
+        if self.measure == "episode":
+            return f"episode of {self.exposure}"
+        return f"{unit} since entering {self.exposure}"
+
     def require_landmark(self, landmark: float | None) -> None:
         """Refuse curves from before the question's own landmark.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -300,24 +303,25 @@ def hazard_ratio_over_time(
     width: Width = "two",
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw hazard ratios by interval of follow-up, or by time since entering the phase.
+    """Draw hazard ratios by interval of follow-up, or by step of the exposure's measure.
 
     Parameters
     ----------
     ratios
-        What `bayesblina.hazard_ratio` gives with ``over="interval"`` or ``over="since_entry"``.
+        What `bayesblina.hazard_ratio` gives with ``over="interval"`` or ``over="step"``.
     endpoint
         Endpoint to draw; by default all, side by side.
     until
-        Time at which the last interval, which is open, stops in the figure; by default it is as
-        wide as the one before it.
+        Time, or amount, at which the last interval or step, which is open, stops in the figure; by
+        default it is as wide as the one before it. Cycles and episodes are counted, and have none.
     mass, width, ax
         As for `survival`.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Medians as steps with bands, on a logarithmic scale; the last interval is dotted.
+        Medians as steps with bands, on a logarithmic scale; the last interval is dotted. By time
+        since the end of a phase, the time in it is to the left of 0.
 
     Raises
     ------
@@ -326,28 +330,15 @@ def hazard_ratio_over_time(
         start of the last interval.
     """
     require(ratios, ["hazard_ratio"], "bayesblina.hazard_ratio")
-    if "interval" in ratios.dims:
-        starts, clock = ratios["interval_start"], "from the origin"
-    elif "piece" in ratios.dims:
-        starts, clock = (
-            ratios["since"],
-            f"since entering {ratios.attrs.get('exposed', 'the phase')}",
-        )
-    else:
-        raise SpecError(
-            "These hazard ratios do not vary over time: ask for over='interval' or "
-            "over='since_entry'."
-        )
+    across = _across(ratios, until)
     _one_group(ratios)
-    start = starts.values.astype(float)
-    edges = np.append(start, _open_end(start, until))
     names = chosen(ratios["endpoint"].values, endpoint)
     drawn = in_a_row(
         [name.upper() for name in names],
         height=HEIGHT,
         width=width,
         label=_against(ratios),
-        below=f"{literal(_unit(ratios))} {literal(clock)}",
+        below=across.label,
         ax=ax,
         share_x=True,
         share_y=True,
@@ -356,25 +347,91 @@ def hazard_ratio_over_time(
     for axis, name in zip(drawn.axes[0], names, strict=True):
         values = ratios["hazard_ratio"].sel(endpoint=name)
         lower, middle, upper = values.quantile([low, 0.5, high], ("chain", "draw")).values
-        axis.stairs(upper, edges, baseline=lower, fill=True, color=COLOURS[0], alpha=0.2)
+        axis.stairs(upper, across.edges, baseline=lower, fill=True, color=COLOURS[0], alpha=0.2)
+        closed = middle.size if across.counted else -1
         for inside, style, label in (
-            (slice(None, -1), "-", f"posterior median, {mass:.0%} band"),
-            (slice(-1, None), ":", "last, open interval"),
+            (slice(None, closed), "-", f"posterior median, {mass:.0%} band"),
+            (slice(closed, None), ":", "last, open interval"),
         ):
             if middle[inside].size:
                 axis.hlines(
                     middle[inside],
-                    start[inside],
-                    edges[1:][inside],
+                    across.edges[:-1][inside],
+                    across.edges[1:][inside],
                     color=COLOURS[0],
                     linestyle=style,
                     label=label,
                 )
         axis.axhline(1.0, color=DARK, linewidth=0.7)
-        axis.set_xlim(edges[0], edges[-1])
+        axis.set_xlim(across.edges[0], across.edges[-1])
+        if across.ticks is not None:
+            axis.set_xticks(*across.ticks)
     ratio_scale(drawn.axis)
     explain(drawn.axis)
     return mark(drawn, ratios)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Across:
+    """How hazard ratios are laid out across a panel.
+
+    `edges`, shape (step + 1,): where each begins, and the last ends.
+    `counted`: whether steps are numbers, none of them open.
+    `ticks`: where ticks are and what they say, unless they are numbers of the scale.
+    """
+
+    edges: NDArray[np.float64]
+    label: str
+    counted: bool = False
+    ticks: tuple[list[float], list[str]] | None = None
+
+
+def _across(ratios: xr.Dataset, until: float | None) -> _Across:
+    """Lay out intervals, or steps of the exposure's measure."""
+    if "interval" in ratios.dims:
+        start = ratios["interval_start"].values.astype(float)
+        edges = np.append(start, _open_end(start, until))
+        return _Across(edges=edges, label=f"{literal(_unit(ratios))} from the origin")
+    if "step" not in ratios.dims:
+        raise SpecError(
+            "These hazard ratios do not vary over time: ask for over='interval' or over='step'."
+        )
+    start = ratios["begins"].values.astype(float)
+    label = literal(str(ratios.attrs.get("scale", "")))
+    if ratios.attrs.get("measure") == "episode":
+        return _counted(start, label)
+    if ratios.attrs.get("amount") == "cycles":
+        # More than so many cycles are that and one more at least.
+        return _counted(np.floor(start) + 1.0, label)
+    inside = np.isnan(start)
+    edges = np.append(start[~inside], _open_end(start[~inside], until))
+    if not inside.any():
+        return _Across(edges=edges, label=label)
+    # In the phase nothing has ended: room for that, a sixth of the panel.
+    room = (edges[-1] - edges[0]) / 5.0
+    times = [float(f"{time:.3g}") for time in edges[:-1]]
+    return _Across(
+        edges=np.concatenate([[-room], edges]),
+        label=label,
+        ticks=([-room / 2.0, *times], ["in it", *(f"{time:g}" for time in times)]),
+    )
+
+
+def _counted(first: NDArray[np.float64], label: str) -> _Across:
+    """Lay out steps of whole numbers, each as wide as the others.
+
+    `first`, shape (step,): the first number of each.
+    """
+    names = [
+        f"{low:g}" if high == low + 1 else f"{low:g} to {high - 1:g}"
+        for low, high in pairwise(first)
+    ]
+    return _Across(
+        edges=np.arange(first.size + 1) - 0.5,
+        label=label,
+        counted=True,
+        ticks=(list(range(first.size)), [*names, f"{first[-1]:g} or more"]),
+    )
 
 
 def _against(ratios: xr.Dataset) -> str:

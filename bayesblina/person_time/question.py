@@ -224,13 +224,20 @@ class Question:
         )
         if self.landmark is not None:
             population += f", event-free and under observation at {self.landmark:g}"
-        treatment = f"{self.exposure} ({_MEASURED[self.measure or 'ever']}) against "
-        treatment += self.against
-        if self.lag:
+        measured = _MEASURED[self.measure or "ever"]
+        if self.amount != "time":
+            measured = measured.replace("what", f"how much, in {self.amount},")
+        treatment = f"{self.exposure} ({measured}) against {self.against}"
+        if self.steps is not None:
+            edges = ", ".join(f"{step:g}" for step in self.steps)
+            treatment += f"; steps begin {'with' if self.measure == 'episode' else 'after'} {edges}"
+        if self.lag and self.measure in LASTING:
+            treatment += f"; what has been counts {self.lag:g} later than it was"
+        elif self.lag:
             treatment += f"; exposure counts from {self.lag:g} after its start, not before"
         events = []
-        if self.phase_end is not None:
-            what = "stays in it" if self.phase_end == "ever" else "returns to off treatment"
+        if self.phase_end is not None or self.measure is not None:
+            what = _ENDED.get(self.measured, "stays in it")
             events.append(f"at a phase's end the patient {what}")
         if self.transplant is not None:
             what = {
@@ -258,8 +265,18 @@ _MEASURED: Mapping[Measure, str] = {
     "ever": "time-varying",
     "since_entry": "time-varying, by time since entering it",
     "since_end": "time-varying, while in it and by time since leaving it",
-    "cumulative": "time-varying, by what has been had of it",
+    "cumulative": "time-varying, by what has been had of it so far",
     "episode": "time-varying, by how often it was entered",
+}
+
+
+# What becomes of a patient at the end of a phase, by the measures under which it is left.
+_ENDED: Mapping[Measure, str] = {
+    "current": "returns to off treatment",
+    "episode": "returns to off treatment",
+    "since_end": "has the effect that is carried over, whatever phase follows",
+    "cumulative": "keeps what has been had, whatever phase follows",
+    "since_entry": "stays in it until another phase begins",
 }
 
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
-
-import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from bayesblina.core.errors import SpecError
 from bayesblina.core.escaping import literal
 from bayesblina.output.plots.bands import draw_numbers_at_risk, draw_observed, draw_regimes
 from bayesblina.output.plots.style import (
-    COLOURS,
-    DARK,
     SMALL,
     Place,
     Width,
@@ -25,9 +18,7 @@ from bayesblina.output.plots.style import (
     explain,
     in_a_row,
     mark,
-    ratio_scale,
     require,
-    tails,
 )
 
 HEIGHT = 2.9
@@ -214,7 +205,7 @@ def cumulative_incidence(
             str(name): 1.0 - curves["survival"].sel(endpoint=name)
             for name in curves["endpoint"].values
         }
-    _one_group(curves)
+    require_one_group(curves)
     names = chosen(incidences, event, what="event")
     drawn = in_a_row(
         [name if "relapse_probability" in curves else name.upper() for name in names],
@@ -261,7 +252,7 @@ def state_occupancy(
         As for `survival`.
     """
     require(occupancy, ["probability"], "bayesblina.state_occupancy")
-    _one_group(occupancy)
+    require_one_group(occupancy)
     regimes = chosen(occupancy["regime"].values, regime, what="regime")
     states = list(map(literal, occupancy["state"].values))
     if len(states) > len(FILLS):
@@ -294,164 +285,6 @@ def state_occupancy(
     return mark(drawn, occupancy)
 
 
-def hazard_ratio_over_time(
-    ratios: xr.Dataset,
-    *,
-    endpoint: str | None = None,
-    until: float | None = None,
-    mass: float = 0.95,
-    width: Width = "two",
-    ax: Axes | None = None,
-) -> Figure:
-    """Draw hazard ratios by interval of follow-up, or by step of the exposure's measure.
-
-    Parameters
-    ----------
-    ratios
-        What `bayesblina.hazard_ratio` gives with ``over="interval"`` or ``over="step"``.
-    endpoint
-        Endpoint to draw; by default all, side by side.
-    until
-        Time, or amount, at which the last interval or step, which is open, stops in the figure; by
-        default it is as wide as the one before it. Cycles and episodes are counted, and have none.
-    mass, width, ax
-        As for `survival`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Medians as steps with bands, on a logarithmic scale; the last interval is dotted. By time
-        since the end of a phase, the time in it is to the left of 0.
-
-    Raises
-    ------
-    SpecError
-        As for `survival`; if the ratios do not vary over time, or `until` does not lie after the
-        start of the last interval.
-    """
-    require(ratios, ["hazard_ratio"], "bayesblina.hazard_ratio")
-    across = _across(ratios, until)
-    _one_group(ratios)
-    names = chosen(ratios["endpoint"].values, endpoint)
-    drawn = in_a_row(
-        [name.upper() for name in names],
-        height=HEIGHT,
-        width=width,
-        label=_against(ratios),
-        below=across.label,
-        ax=ax,
-        share_x=True,
-        share_y=True,
-    )
-    low, high = tails(mass)
-    for axis, name in zip(drawn.axes[0], names, strict=True):
-        values = ratios["hazard_ratio"].sel(endpoint=name)
-        lower, middle, upper = values.quantile([low, 0.5, high], ("chain", "draw")).values
-        axis.stairs(upper, across.edges, baseline=lower, fill=True, color=COLOURS[0], alpha=0.2)
-        closed = middle.size if across.counted else -1
-        for inside, style, label in (
-            (slice(None, closed), "-", f"posterior median, {mass:.0%} band"),
-            (slice(closed, None), ":", "last, open interval"),
-        ):
-            if middle[inside].size:
-                axis.hlines(
-                    middle[inside],
-                    across.edges[:-1][inside],
-                    across.edges[1:][inside],
-                    color=COLOURS[0],
-                    linestyle=style,
-                    label=label,
-                )
-        axis.axhline(1.0, color=DARK, linewidth=0.7)
-        axis.set_xlim(across.edges[0], across.edges[-1])
-        if across.ticks is not None:
-            axis.set_xticks(*across.ticks)
-    ratio_scale(drawn.axis)
-    explain(drawn.axis)
-    return mark(drawn, ratios)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Across:
-    """How hazard ratios are laid out across a panel.
-
-    `edges`, shape (step + 1,): where each begins, and the last ends.
-    `counted`: whether steps are numbers, none of them open.
-    `ticks`: where ticks are and what they say, unless they are numbers of the scale.
-    """
-
-    edges: NDArray[np.float64]
-    label: str
-    counted: bool = False
-    ticks: tuple[list[float], list[str]] | None = None
-
-
-def _across(ratios: xr.Dataset, until: float | None) -> _Across:
-    """Lay out intervals, or steps of the exposure's measure."""
-    if "interval" in ratios.dims:
-        start = ratios["interval_start"].values.astype(float)
-        edges = np.append(start, _open_end(start, until))
-        return _Across(edges=edges, label=f"{literal(_unit(ratios))} from the origin")
-    if "step" not in ratios.dims:
-        raise SpecError(
-            "These hazard ratios do not vary over time: ask for over='interval' or over='step'."
-        )
-    start = ratios["begins"].values.astype(float)
-    label = literal(str(ratios.attrs.get("scale", "")))
-    if ratios.attrs.get("measure") == "episode":
-        return _counted(start, label)
-    if ratios.attrs.get("amount") == "cycles":
-        # More than so many cycles are that and one more at least.
-        return _counted(np.floor(start) + 1.0, label)
-    inside = np.isnan(start)
-    edges = np.append(start[~inside], _open_end(start[~inside], until))
-    if not inside.any():
-        return _Across(edges=edges, label=label)
-    # In the phase nothing has ended: room for that, a sixth of the panel.
-    room = (edges[-1] - edges[0]) / 5.0
-    times = [float(f"{time:.3g}") for time in edges[:-1]]
-    return _Across(
-        edges=np.concatenate([[-room], edges]),
-        label=label,
-        ticks=([-room / 2.0, *times], ["in it", *(f"{time:g}" for time in times)]),
-    )
-
-
-def _counted(first: NDArray[np.float64], label: str) -> _Across:
-    """Lay out steps of whole numbers, each as wide as the others.
-
-    `first`, shape (step,): the first number of each.
-    """
-    names = [
-        f"{low:g}" if high == low + 1 else f"{low:g} to {high - 1:g}"
-        for low, high in pairwise(first)
-    ]
-    return _Across(
-        edges=np.arange(first.size + 1) - 0.5,
-        label=label,
-        counted=True,
-        ticks=(list(range(first.size)), [*names, f"{first[-1]:g} or more"]),
-    )
-
-
-def _against(ratios: xr.Dataset) -> str:
-    """Word what a hazard ratio compares."""
-    exposed, reference = ratios.attrs.get("exposed"), ratios.attrs.get("reference")
-    if not exposed or not reference:
-        return "hazard ratio"
-    return f"hazard ratio, {literal(exposed)}\nagainst {literal(reference)}"
-
-
-def _open_end(start: NDArray[np.float64], until: float | None) -> float:
-    if until is not None:
-        if not until > start[-1]:
-            raise SpecError(
-                f"until must lie after the last interval's start, {start[-1]:g}; got {until!r}."
-            )
-        return float(until)
-    return float(2 * start[-1] - start[-2]) if start.size > 1 else float(start[-1]) + 1.0
-
-
 def _by_endpoint(
     curves: xr.Dataset,
     variable: str,
@@ -468,7 +301,7 @@ def _by_endpoint(
 ) -> Figure:
     """Draw curves by regime, a panel for each endpoint."""
     require(curves, [variable], f"bayesblina.{variable}")
-    _one_group(curves)
+    require_one_group(curves)
     names = chosen(curves["endpoint"].values, endpoint)
     for table, source in ((observed, "simon_makuch"), (at_risk, "numbers_at_risk")):
         if table is not None:
@@ -481,7 +314,7 @@ def _by_endpoint(
         palette = draw_regimes(axis, values, mass=mass, steps=steps, draws=draws)
         if observed is not None:
             draw_observed(axis, observed, name, palette, _landmark(curves))
-        axis.set_ylabel(label.format(unit=literal(_unit(curves).removesuffix("s"))))
+        axis.set_ylabel(label.format(unit=literal(unit_of(curves).removesuffix("s"))))
         _times(axis, curves, top=1.02 if variable == "survival" else None)
         explain(axis, place=place)
         if at_risk is not None:
@@ -489,7 +322,7 @@ def _by_endpoint(
     return mark(drawn, curves, observed, at_risk)
 
 
-def _one_group(curves: xr.Dataset) -> None:
+def require_one_group(curves: xr.Dataset) -> None:
     if "subgroup" in curves.dims:
         raise SpecError("Choose a subgroup to draw: curves.sel(subgroup=...).")
 
@@ -498,7 +331,7 @@ def _landmark(curves: xr.Dataset) -> float:
     return float(curves.attrs.get("landmark", 0.0))
 
 
-def _unit(source: xr.Dataset) -> str:
+def unit_of(source: xr.Dataset) -> str:
     return str(source.attrs.get("unit", "time"))
 
 
@@ -508,4 +341,4 @@ def _times(axis: Axes, curves: xr.Dataset, *, top: float | None) -> None:
     if time.size > 1:
         axis.set_xlim(time.min(), time.max())
     origin = curves.attrs.get("origin", f"the origin (event-free at {_landmark(curves):g})")
-    axis.set(ylim=(0, top), xlabel=f"{literal(_unit(curves))} from {literal(str(origin))}")
+    axis.set(ylim=(0, top), xlabel=f"{literal(unit_of(curves))} from {literal(str(origin))}")

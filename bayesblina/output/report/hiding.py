@@ -32,6 +32,7 @@ from bayesblina.hazards.parts import Free
 from bayesblina.inference.baseline_gate import RATIO, worst
 from bayesblina.inference.fitting import Fit
 from bayesblina.output.report.results import Results
+from bayesblina.output.report.steps import with_small_steps
 from bayesblina.output.report.wording import records
 from bayesblina.studies.what_if.reading import Sensitivity
 
@@ -209,6 +210,9 @@ def without_few(results: Results, *, minimum: int) -> Shown:
     withheld = tuple(sorted(few & (own | set(whole["survival"]["endpoint"]))))
     tables |= _counted(whole, tables, flow, masking, withheld)
     tables |= _observed(whole, tables, masking)
+    if "hazard_ratios_by_step" in tables:
+        rows, few = tables["hazard_ratios_by_step"], with_small_steps(fit, minimum)
+        tables["hazard_ratios_by_step"] = _without(rows, few | set(masking.closed))
     tables["diagnostics"] = join_rows(
         tables["diagnostics"], joined_names(fit, tables["diagnostics"])
     )
@@ -286,8 +290,12 @@ def _many(fit: Fit, variable: str) -> bool:
 def _pieces_of(fit: Fit) -> dict[str, str]:
     """Phases by the names of their pieces, if the exposed phase is cut into any."""
     table = fit.person_time.table
-    pairs = zip(table["phase"].values.tolist(), table["treatment"].values.tolist(), strict=True)
-    return {piece: phase for piece, phase in pairs if piece != phase}
+    pairs = list(
+        zip(table["phase"].values.tolist(), table["treatment"].values.tolist(), strict=True)
+    )
+    # The first step of a phase may have its name: time in it, before its end.
+    cut = {phase for piece, phase in pairs if piece != phase}
+    return {piece: phase for piece, phase in pairs if phase in cut}
 
 
 def _by_phase(flow: pd.DataFrame, fit: Fit) -> pd.DataFrame:
@@ -319,7 +327,9 @@ def _by_phase(flow: pd.DataFrame, fit: Fit) -> pd.DataFrame:
 def _named_for_phases(table: pd.DataFrame, fit: Fit) -> pd.DataFrame:
     """Name what a prior says of a piece, which is that just after its start, for its phase."""
     quantities = table["quantity"].astype(str)
-    for piece, phase in _pieces_of(fit).items():
+    # Longer names first, of which shorter ones are the beginning.
+    pieces = sorted(_pieces_of(fit).items(), key=lambda pair: -len(pair[0]))
+    for piece, phase in pieces:
         quantities = quantities.str.replace(f", {piece}", f", {phase}", regex=False)
     return table.assign(quantity=quantities)
 

@@ -160,7 +160,7 @@ def number(
     # A curve may end with somebody's follow-up: no time is finer than it is shown.
     labels = [
         f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name])
-        for name in ("endpoint", "landmark", "regime", "time")
+        for name in ("endpoint", "landmark", "regime", "time", "step")
         if name in row
     ]
     return Number(
@@ -235,8 +235,9 @@ def answer(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
     """Answer for one endpoint, in a sentence."""
     numbers = interval(dict(row), "hazard_ratios")
     return (
-        f"{str(row['endpoint']).upper()}: hazard ratio of {fit.question.exposure} against "
-        f"{fit.question.against} ",
+        f"{str(row['endpoint']).upper()}: hazard ratio of {fit.question.exposure}"
+        f"{', averaged over its steps,' if fit.question.stepped else ''} "
+        f"against {fit.question.against} ",
         numbers["median"],
         " (posterior median; 95 % interval ",
         numbers["lower"],

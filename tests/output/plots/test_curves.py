@@ -190,7 +190,8 @@ def test_time_in_the_phase_is_left_of_its_end() -> None:
     found = ratios("step", measure="since_end", scale="months since the end of blina")
     found = found.assign_coords(begins=("step", [np.nan, 0.0, 3.0]))
     axis = plots.hazard_ratio_over_time(found, endpoint="os").axes[0]
-    assert [one.get_text() for one in axis.get_xticklabels()] == ["in it", "0", "3"]
+    named = [one.get_text() for one in axis.get_xticklabels()]
+    assert named == ["in it", "0", "1.5", "3", "4.5", "6"]
     assert axis.get_xlim() == (-1.2, 6.0)
     lines = [one for one in areas(axis) if hasattr(one, "get_segments")]
     segments = np.concatenate([one.get_segments() for one in lines])

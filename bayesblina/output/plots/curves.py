@@ -323,6 +323,7 @@ def _by_endpoint(
 
 
 def require_one_group(curves: xr.Dataset) -> None:
+    """Refuse estimates of several subgroups."""
     if "subgroup" in curves.dims:
         raise SpecError("Choose a subgroup to draw: curves.sel(subgroup=...).")
 
@@ -332,6 +333,7 @@ def _landmark(curves: xr.Dataset) -> float:
 
 
 def unit_of(source: xr.Dataset) -> str:
+    """Name the time unit of estimates."""
     return str(source.attrs.get("unit", "time"))
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from bayesblina.core.courses import Stays
-from bayesblina.core.episodes import near
+from bayesblina.core.episodes import OFF_TREATMENT, near
 from bayesblina.core.errors import SpecError, require_kind
 from bayesblina.core.escaping import literal
 from bayesblina.core.masking import MASK, mask_account
@@ -153,7 +153,9 @@ def _draw_phases(axis: Axes, cohort: Cohort, rows: pd.DataFrame, place: pd.Serie
             stays["stop"] - stays["start"],
             left=stays["start"],
             height=0.75 if state in cohort.phases else GAP_HEIGHT,
-            color=next(shades) if state in cohort.phases else "0.82",
+            color=next(shades)
+            if state in cohort.phases
+            else ("0.6" if state == OFF_TREATMENT else "0.82"),
             label=literal(state),
         )
     if cohort.stays is not None:

@@ -156,7 +156,7 @@ def survival(
 
     `known_until`: by regime the time up to which enough patients are at risk; curves are grey
     beyond it.
-    `supported`: whether the rows say where anybody has the regime's history; they are grey elsewhere.
+    `supported`: whether the rows say when anybody has the regime's history; grey elsewhere.
     `landmark`: where the curves begin.
     """
     rows = rows.assign(**{column: rounded(rows[column]) for column in ("median", "lower", "upper")})

@@ -234,10 +234,10 @@ def plain(words: Words) -> str:
 def answer(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
     """Answer for one endpoint, in a sentence."""
     numbers = interval(dict(row), "hazard_ratios")
+    steps = ", averaged over its steps," if fit.question.stepped else ""
     return (
-        f"{str(row['endpoint']).upper()}: hazard ratio of {fit.question.exposure}"
-        f"{', averaged over its steps,' if fit.question.stepped else ''} "
-        f"against {fit.question.against} ",
+        f"{str(row['endpoint']).upper()}: hazard ratio of {fit.question.exposure}{steps} against "
+        f"{fit.question.against} ",
         numbers["median"],
         " (posterior median; 95 % interval ",
         numbers["lower"],

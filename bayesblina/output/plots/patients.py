@@ -147,15 +147,14 @@ def _draw_phases(axis: Axes, cohort: Cohort, rows: pd.DataFrame, place: pd.Serie
     states = _states(cohort, rows)
     shades = iter(colours(sum(state in cohort.phases for state in states), "phases"))
     for state in states:
-        stays = rows[rows["phase"] == state]
+        stays, inside = rows[rows["phase"] == state], state in cohort.phases
+        pale = "0.6" if state == OFF_TREATMENT else "0.82"
         axis.barh(
             place[stays["patient"]].to_numpy(),
             stays["stop"] - stays["start"],
             left=stays["start"],
-            height=0.75 if state in cohort.phases else GAP_HEIGHT,
-            color=next(shades)
-            if state in cohort.phases
-            else ("0.6" if state == OFF_TREATMENT else "0.82"),
+            height=0.75 if inside else GAP_HEIGHT,
+            color=next(shades) if inside else pale,
             label=literal(state),
         )
     if cohort.stays is not None:

@@ -253,6 +253,11 @@ def _restricted_means(
         for regime in entries:
             gain = summary(contrast(means, regime, never))
             parts.append(gain.assign(landmark=landmark, regime=regime.label, horizon=end))
+    if not parts and fit.question.amount == "dose":
+        raise EstimandError(
+            "A start says nothing of doses, which the question counts: compare regimes with "
+            "rmst(fit, regimes=[Never(), Cycles(..., dose=)])."
+        )
     if not parts:
         raise EstimandError(
             "No regime enters the exposed phase: give starts (in a study file under [curves])."

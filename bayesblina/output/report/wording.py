@@ -234,10 +234,10 @@ def plain(words: Words) -> str:
 def answer(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
     """Answer for one endpoint, in a sentence."""
     numbers = interval(dict(row), "hazard_ratios")
-    steps = ", averaged over its steps," if fit.question.stepped else ""
+    asked = fit.question
+    exposed = f"{asked.exposure}{', averaged over its steps,' * asked.stepped}"
     return (
-        f"{str(row['endpoint']).upper()}: hazard ratio of {fit.question.exposure}{steps} against "
-        f"{fit.question.against} ",
+        f"{str(row['endpoint']).upper()}: hazard ratio of {exposed} against {asked.against} ",
         numbers["median"],
         " (posterior median; 95 % interval ",
         numbers["lower"],
@@ -294,8 +294,7 @@ def _told(row: Mapping[Any, Any], fit: Fit) -> list[str]:
 def prior_sentence(fit: Fit) -> str:
     """Say what was believed of the hazard ratio before the data."""
     prior = fit.definition.phases.prior
-    half = HALF_NORMAL_WIDTH * prior.sd
-    low, high = math.exp(prior.mean - half), math.exp(prior.mean + half)
+    low, high = (math.exp(prior.mean + sign * HALF_NORMAL_WIDTH * prior.sd) for sign in (-1, 1))
     return (
         f"Before the data, {fit.question.exposure}'s hazard ratio lay between {low:.2f} and "
         f"{high:.2f} with probability 95 %, around {math.exp(prior.mean):.2f}."

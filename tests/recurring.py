@@ -53,13 +53,18 @@ def tables(size: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return patients, stays
 
 
-def read(patients: pd.DataFrame, stays: pd.DataFrame, covariates: tuple[str, ...] = ()) -> Cohort:
+def read(
+    patients: pd.DataFrame,
+    stays: pd.DataFrame,
+    covariates: tuple[str, ...] = (),
+    endpoints: dict[str, bb.Endpoint] | None = None,
+) -> Cohort:
     """Read them."""
     return bb.read_cohort(
         patients,
         patient="id",
         unit="months",
-        endpoints={"os": bb.Endpoint(time="time", event="died")},
+        endpoints=endpoints or {"os": bb.Endpoint(time="time", event="died")},
         phases=Courses(
             table=stays,
             patient="id",

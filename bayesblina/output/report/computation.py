@@ -213,8 +213,9 @@ def _by_landmark(
             # Never is among the first curves already.
             draws = draws.isel(regime=[1]) if landmark == start else draws
             table = _bands(draws.quantile(QUANTILES, ("chain", "draw")))
-            if "supported" not in table:
-                table["supported"] = True
+            if fit.person_time.layout is not None and "supported" in draws.coords:
+                known = draws["supported"].to_series().rename("supported").reset_index()
+                table = table.merge(known, on=["endpoint", "regime", "time"], how="left")
             parts.append(table.assign(landmark=landmark, converged=fit.converged))
             by_landmark[landmark] = regimes
     return parts, by_landmark

@@ -32,7 +32,7 @@ from bayesblina.hazards.parts import Free
 from bayesblina.inference.baseline_gate import RATIO, worst
 from bayesblina.inference.fitting import Fit
 from bayesblina.output.report.results import Results
-from bayesblina.output.report.steps import with_small_steps
+from bayesblina.output.report.steps import withheld_by_step
 from bayesblina.output.report.wording import records
 from bayesblina.studies.what_if.reading import Sensitivity
 
@@ -211,8 +211,9 @@ def without_few(results: Results, *, minimum: int) -> Shown:
     tables |= _counted(whole, tables, flow, masking, withheld)
     tables |= _observed(whole, tables, masking)
     if "hazard_ratios_by_step" in tables:
-        rows, few = tables["hazard_ratios_by_step"], with_small_steps(fit, minimum)
-        tables["hazard_ratios_by_step"] = _without(rows, few | set(masking.closed))
+        tables["hazard_ratios_by_step"] = _without(
+            tables["hazard_ratios_by_step"], withheld_by_step(fit, minimum, masking.closed)
+        )
     tables["diagnostics"] = join_rows(
         tables["diagnostics"], joined_names(fit, tables["diagnostics"])
     )

@@ -248,7 +248,10 @@ def _account(left: Shown) -> Row:
     return {
         "safety": safety(results),
         "methods": methods,
-        "mathematics": mathematics(fit.definition),
+        "mathematics": mathematics(
+            fit.definition,
+            scale=fit.question.scale(fit.person_time.unit) if fit.question.stepped else "",
+        ),
         "numbers": numbered(methods, *CITED),
         "references": REFERENCES,
         "checklist": checklist(fit, shown=shown, sensitivity=left.whole.sensitivity is not None),

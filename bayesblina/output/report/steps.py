@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from bayesblina.core.masking import is_small
@@ -14,13 +16,19 @@ from bayesblina.output.report.wording import PROBABILITY, Row, interval, number,
 TABLE = "hazard_ratios_by_step"
 
 
-def with_small_steps(fit: Fit, minimum: int) -> set[str]:
-    """Name the endpoints of which a step has few patients or events: its ratio would tell them."""
+def withheld_by_step(fit: Fit, minimum: int, closed: Collection[str]) -> set[str]:
+    """Name the endpoints whose ratios by step would tell a small count.
+
+    Those of which a step has few patients or events, or with hidden numbers of events by phase
+    (`closed`). How many steps a model takes, and where, follows from the events of all endpoints.
+    """
     table = fit.person_time.table
+    if closed and fit.question.steps is None:
+        return set(map(str, fit.person_time.endpoints))
     exposed = table["role"].values == "exposed"
     events = table["events"].sum(("interval", "pattern")).transpose("endpoint", "phase").values
     visitors = table["visitors"].transpose("endpoint", "phase").values
-    return {
+    return set(closed) | {
         str(name)
         for name, died, seen in zip(
             table["endpoint"].values, events[:, exposed], visitors[:, exposed], strict=True

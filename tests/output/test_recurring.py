@@ -17,8 +17,7 @@ from bayesblina.inference.baseline_gate import gate_of
 from bayesblina.inference.companion import partial_posterior
 from bayesblina.inference.convergence import Convergence
 from bayesblina.output.analysis import Analysis
-from bayesblina.output.report.hiding import _by_phase
-from bayesblina.output.report.steps import withheld_by_step
+from bayesblina.output.report.steps import by_phase, withheld_by_step
 from tests.recurring import STEPS, cohort, drawn, question, tables
 
 CONVERGENCE = Convergence(
@@ -114,7 +113,7 @@ def test_steps_are_one_phase_of_a_masked_account() -> None:
     """Time in the phase, before its end, has the phase's own name: it is joined with the others."""
     fit = drawn("since_end")
     flow = fit.person_time.account().table
-    joined = _by_phase(flow, fit)
+    joined = by_phase(flow, fit)
     rows = joined[joined["what"] == "exposed"]
     assert rows["phase"].tolist() == ["a or b"]
     separate = flow[flow["what"] == "exposed"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import numpy as np
 import pandas as pd
 
 from bayesblina.core.masking import is_small
@@ -35,6 +36,53 @@ def withheld_by_step(fit: Fit, minimum: int, closed: Collection[str]) -> set[str
         )
         if any(is_small(count, minimum) for count in (*died.tolist(), *seen.tolist()))
     }
+
+
+def _pieces_of(fit: Fit) -> dict[str, str]:
+    """Phases by the names of their pieces, if the exposed phase is cut into any."""
+    table = fit.person_time.table
+    pairs = list(
+        zip(table["phase"].values.tolist(), table["treatment"].values.tolist(), strict=True)
+    )
+    # The first step of a phase may have its name: time in it, before its end.
+    cut = {phase for piece, phase in pairs if piece != phase}
+    return {piece: phase for piece, phase in pairs if phase in cut}
+
+
+def by_phase(flow: pd.DataFrame, fit: Fit) -> pd.DataFrame:
+    """Join the pieces of a phase in an account: how many there are follows from its events.
+
+    Of patients in an engine pieces are asked for by name, and stay.
+    """
+    pieces, person_time = _pieces_of(fit), fit.person_time
+    if not pieces or not person_time.complete:
+        return flow
+    episodes, phases = person_time.episodes, person_time.table["phase"].values
+    inside = np.isin(phases[episodes["phase"].values], list(pieces))
+    of_pieces = (flow["step"] == "in phase") & flow["phase"].isin(pieces)
+    kept = [flow[~of_pieces]]
+    for endpoint, rows in flow[of_pieces].groupby("endpoint", sort=False):
+        own = episodes["endpoint"].values == person_time.endpoints.index(str(endpoint))
+        kept.append(
+            rows.iloc[[0]].assign(
+                phase=rows["phase"].map(pieces).iloc[0],
+                # Most were in several pieces.
+                patients=np.unique(episodes["patient"].values[own & inside]).size,
+                events=rows["events"].sum(),
+                person_time=rows["person_time"].sum(),
+            )
+        )
+    return pd.concat(kept).sort_index().reset_index(drop=True)
+
+
+def named_for_phases(table: pd.DataFrame, fit: Fit) -> pd.DataFrame:
+    """Name what a prior says of a piece, which is that just after its start, for its phase."""
+    quantities = table["quantity"].astype(str)
+    # Longer names first, of which shorter ones are the beginning.
+    pieces = sorted(_pieces_of(fit).items(), key=lambda pair: -len(pair[0]))
+    for piece, phase in pieces:
+        quantities = quantities.str.replace(f", {piece}", f", {phase}", regex=False)
+    return table.assign(quantity=quantities)
 
 
 def by_step(results: Results) -> list[Row]:

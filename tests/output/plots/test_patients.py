@@ -19,6 +19,7 @@ from tests.output.plots.examples import (
     lines,
     texts,
 )
+from tests.recurring import read
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_every_stay_is_drawn_and_gaps_are_thin() -> None:
     )
     axis: Any = plots.swimmer(read(patients, stays), "os").axes[0]
     bars = {
-        (bar.get_x(), round(bar.get_x() + bar.get_width(), 9), bar.get_height())
+        (bar.get_x(), bar.get_x() + bar.get_width(), round(bar.get_height(), 9))
         for container in axis.containers
         for bar in container.patches
         if round(bar.get_y() + bar.get_height() / 2) == 1

@@ -251,8 +251,9 @@ class Question:
             "treatment": treatment,
             "variable": "all endpoints" if self.endpoints is None else ", ".join(self.endpoints),
             "intercurrent events": "; ".join(events) or "none recorded",
-            "summary measure": "conditional hazard ratio; survival curves standardised over the "
-            "population's covariates",
+            "summary measure": "conditional hazard ratio"
+            f"{', by step and averaged over the steps' if self.stepped else ''}; survival curves "
+            "standardised over the population's covariates",
         }
 
     def _repr_html_(self) -> str:

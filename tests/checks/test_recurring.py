@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ import bayesblina as bb
 from bayesblina.checks.agreement import martingale_residuals, predicted_against_observed
 from bayesblina.checks.pointwise import leave_one_out_total, log_likelihoods
 from bayesblina.checks.replicates import replicated_events
+from bayesblina.checks.weaknesses import weaknesses
 from bayesblina.core.arrays import Floats
 from bayesblina.hazards.likelihood import log_hazard
 from bayesblina.inference.fitting import Fit
@@ -134,3 +136,19 @@ def test_leaving_out_and_prior_checks_run() -> None:
     # The average over steps has the prior's sd, and the step departs from it.
     assert ratio.std() > sd
     assert abs(ratio.mean()) < 4.0 * ratio.std() / np.sqrt(2000)
+
+
+def test_steps_without_events_are_told() -> None:
+    """No event in the last step of four: its ratio is the prior's word and the others'."""
+    fit = drawn("since_end")
+    table = fit.person_time.table.copy(deep=True)
+    last = table["phase"].values.tolist().index("a or b ended from 2")
+    assert table["events"].values[0, :, last].sum() > 0
+    assert not [one for one in weaknesses(fit) if "no event in" in one]
+    table["events"].values[0, :, last] = 0
+    changed = replace(fit, person_time=replace(fit.person_time, table=table))
+    found = [one for one in weaknesses(changed) if "no event in" in one]
+    assert found == [
+        "os: no event in a or b ended from 2; its hazard ratio is what its prior and the other "
+        "steps say"
+    ]

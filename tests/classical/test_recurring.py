@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 import bayesblina as bb
 from bayesblina.classical import bias_ladder, ever_never
 from bayesblina.core.arrays import Floats
-from tests.recurring import STEPS, cohort, question, read, step_at, tables
+from bayesblina.core.errors import SpecError
+from tests.recurring import STEPS, cohort, drawn_of, question, read, step_at, tables
 
 KINDS = ("current", *STEPS)
 
@@ -120,3 +122,17 @@ def test_the_ladder_of_a_set_of_phases() -> None:
     never = ever_never(small, current).iloc[0]
     # p and q are ever exposed; r and s never.
     assert (never["events_exposed"], never["events_reference"]) == (2, 1)
+
+
+@pytest.mark.parametrize("kind", ["since_end", "cycles"])
+def test_the_ladder_takes_fits_whose_model_chose_the_steps(kind: str) -> None:
+    asked = replace(question(kind), steps=None)
+    fit = drawn_of(bb.load_model("since_entry"), cohort(), asked, draws=10)
+    cuts = fit.person_time.phase_cuts
+    assert cuts is not None
+    assert cuts.size > 1
+    rows = bias_ladder(cohort(), asked, fit=fit)
+    assert rows["method"].tolist()[-1] == "Bayesian"
+    other = read(*tables(40, 9), covariates=("sex",))
+    with pytest.raises(SpecError, match="of other patients"):
+        bias_ladder(other, asked, fit=fit)

@@ -298,7 +298,9 @@ def validate(
         flow = [
             line
             for episodes in find_episodes(cohort, question).values()
-            for line in account_of(episodes, cohort.patients, roles_of(episodes.phases, question))
+            for line in account_of(
+                episodes, cohort.patients, roles_of(episodes.phase_names, question)
+            )
         ]
         account = cohort.account(cuts=request.sampling["cuts"] or ())
         account += Account(lines=tuple(flow), unit=cohort.unit)

@@ -131,6 +131,12 @@ class Exposure:
     amount: Amount = "time"
     lag: float = 0.0
 
+    @property
+    def passes(self) -> bool:
+        """Whether steps are entered as time passes, not only where a stay begins."""
+        by_stays = self.measure in ("current", "ever", "episode") or self.amount == "cycles"
+        return not by_stays
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CourseLayout(Layout):

@@ -61,6 +61,14 @@ class RegimeCourses:
     @classmethod
     def of(cls, fit: Fit, group: Group, route: Route) -> RegimeCourses:
         """Take the courses of a group of patients from a fit."""
+        layout = fit.person_time.layout
+        if layout is not None and layout.exposure.passes:
+            raise EstimandError(
+                f"measure='{layout.exposure.measure}' enters its steps as time passes, also after "
+                f"a relapse, and in the courses of model '{fit.definition.name}' whoever relapses "
+                "stays in the treatment state of that moment. Ask with measure='current' or "
+                "'episode', or amount='cycles'; or take a model without such courses."
+            )
         if group.patterns is None and isinstance(fit.definition.groups, SiteFrailty):
             raise EstimandError(
                 f"Model '{fit.definition.name}' has groups that differ in each transition: courses "

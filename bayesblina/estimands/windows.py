@@ -46,12 +46,14 @@ def observation(episodes: Mapping[str, Episodes], *, unit: str) -> Observation:
         turn = np.concatenate([[True], np.diff(own.patient) != 0])
         begin[name] = own.start[turn]
         end[name] = own.stop[np.concatenate([turn[1:], [True]])]
-    phase = np.concatenate([own.phase for own in episodes.values()])
+    # By phase, whatever its step.
+    names = next(iter(episodes.values())).phase_names
+    phase = np.concatenate([np.asarray(names)[own.phase] for own in episodes.values()])
     start = np.concatenate([own.start for own in episodes.values()])
     earliest = {
-        name: float(start[phase == index].min())
-        for index, name in enumerate(next(iter(episodes.values())).phases)
-        if (phase == index).any()
+        name: float(start[phase == name].min())
+        for name in dict.fromkeys(names)
+        if (phase == name).any()
     }
     return observation_of(begin, end, earliest, unit=unit)
 

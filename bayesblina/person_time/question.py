@@ -165,6 +165,34 @@ class Question:
         transplanted = " and before transplant" if self.transplant == "phase" else ""
         return f"every eligible moment without {self.exposure}{transplanted}"
 
+    def scale(self, unit: str) -> str:
+        """Name what the steps of the exposure are of.
+
+        Parameters
+        ----------
+        unit
+            Time unit.
+
+        Returns
+        -------
+        str
+            What is counted, such as ``"months since entering maintenance"``, also where a model
+            cuts time in the phase without a measure.
+
+        Examples
+        --------
+        >>> question = Question(exposed="a", eligible_from="entry", measure="since_end")
+        >>> question.scale("months")
+        'months since the end of a'
+        """
+        if self.measure == "since_end":
+            return f"{unit} since the end of {self.exposure}"
+        if self.measure == "cumulative":
+            return f"{unit if self.amount == 'time' else self.amount} of {self.exposure} so far"
+        if self.measure == "episode":
+            return f"episode of {self.exposure}"
+        return f"{unit} since entering {self.exposure}"
+
     def require_landmark(self, landmark: float | None) -> None:
         """Refuse curves from before the question's own landmark.
 
@@ -204,13 +232,20 @@ class Question:
         )
         if self.landmark is not None:
             population += f", event-free and under observation at {self.landmark:g}"
-        treatment = f"{self.exposure} ({_MEASURED[self.measure or 'ever']}) against "
-        treatment += self.against
-        if self.lag:
+        measured = _MEASURED[self.measure or "ever"]
+        if self.amount != "time":
+            measured = measured.replace("what", f"how much, in {self.amount},")
+        treatment = f"{self.exposure} ({measured}) against {self.against}"
+        if self.steps is not None:
+            edges = ", ".join(f"{step:g}" for step in self.steps)
+            treatment += f"; steps begin {'with' if self.measure == 'episode' else 'after'} {edges}"
+        if self.lag and self.measure in LASTING:
+            treatment += f"; what has been counts {self.lag:g} later than it was"
+        elif self.lag:
             treatment += f"; exposure counts from {self.lag:g} after its start, not before"
         events = []
-        if self.phase_end is not None:
-            what = "stays in it" if self.phase_end == "ever" else "returns to off treatment"
+        if self.phase_end is not None or self.measure is not None:
+            what = _ENDED.get(self.measured, "stays in it")
             events.append(f"at a phase's end the patient {what}")
         if self.transplant is not None:
             what = {
@@ -224,8 +259,9 @@ class Question:
             "treatment": treatment,
             "variable": "all endpoints" if self.endpoints is None else ", ".join(self.endpoints),
             "intercurrent events": "; ".join(events) or "none recorded",
-            "summary measure": "conditional hazard ratio; survival curves standardised over the "
-            "population's covariates",
+            "summary measure": "conditional hazard ratio"
+            f"{', by step and averaged over the steps' if self.stepped else ''}; survival curves "
+            "standardised over the population's covariates",
         }
 
     def _repr_html_(self) -> str:
@@ -238,8 +274,18 @@ _MEASURED: Mapping[Measure, str] = {
     "ever": "time-varying",
     "since_entry": "time-varying, by time since entering it",
     "since_end": "time-varying, while in it and by time since leaving it",
-    "cumulative": "time-varying, by what has been had of it",
+    "cumulative": "time-varying, by what has been had of it so far",
     "episode": "time-varying, by how often it was entered",
+}
+
+
+# What becomes of a patient at the end of a phase, by the measures under which it is left.
+_ENDED: Mapping[Measure, str] = {
+    "current": "returns to off treatment",
+    "episode": "returns to off treatment",
+    "since_end": "has the effect that is carried over, whatever phase follows",
+    "cumulative": "keeps what has been had, whatever phase follows",
+    "since_entry": "stays in it until another phase begins",
 }
 
 

@@ -96,7 +96,14 @@ class Figures(Mapping[str, "Figure"]):
     def __iter__(self) -> Iterator[str]:
         """Name the figures."""
         ratios = self.shown.results.tables["hazard_ratios"]
-        return iter([*self._endpoints, *(["hazard_ratio"] if len(ratios) else [])])
+        steps = self.shown.results.tables.get("hazard_ratios_by_step", ratios.iloc[:0])
+        return iter(
+            [
+                *self._endpoints,
+                *(["hazard_ratio"] if len(ratios) else []),
+                *(["hazard_ratio_by_step"] if len(steps) else []),
+            ]
+        )
 
     def __len__(self) -> int:
         """Count the figures."""
@@ -112,6 +119,12 @@ class Figures(Mapping[str, "Figure"]):
             # In the order of the draws.
             kept = ratios["endpoint"].isin(results.tables["hazard_ratios"]["endpoint"].tolist())
             return plots.hazard_ratio(ratios.sel(endpoint=kept), prior=(prior.mean, prior.sd))
+        if name == "hazard_ratio_by_step":
+            results = self.shown.results
+            by_step = hazard_ratio(results.fit, over="step")
+            named = results.tables["hazard_ratios_by_step"]["endpoint"].unique().tolist()
+            kept = by_step["endpoint"].isin(named)
+            return plots.hazard_ratio_over_time(by_step.sel(endpoint=kept))
         endpoint = self._endpoints[name]
         curves = self.curves
         if self.shown.coarse:

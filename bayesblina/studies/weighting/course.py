@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.episodes import OFF_TREATMENT
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest, require_kind
 from bayesblina.core.intervals import TIE_TOLERANCE, snap, split, validate_cuts
 from bayesblina.patients.cohort import Cohort
@@ -47,6 +48,22 @@ class Cells:
     interval: Ints
     values: Floats
     start: Bools
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Switch:
+    """Time at risk of starting, leaving, or entering again, where patients may do so repeatedly.
+
+    `kind`: which of them, in words.
+    `cells`: time at risk of it, on its own clock; `start` says of a cell whether it happens.
+    `intervals`: number of intervals of its hazard.
+    `done`, shape (piece,): the patient's last cell up to each piece; -1 for none.
+    """
+
+    kind: str
+    cells: Cells
+    intervals: int
+    done: Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,7 +111,8 @@ class StartingCourse(Pieces):
     `names`: columns of the model of starting.
     `scale`, shape (column,): standard deviations that they were divided by.
     `kept`, shape (column,): which of them stay in the hazard model of the endpoint.
-    `cells`: time at risk of starting.
+    `cells`: time at risk of starting; none where there are switches.
+    `switches`: models of starting, leaving and entering again, where all are weighted for.
     """
 
     cohort: Cohort
@@ -112,6 +130,7 @@ class StartingCourse(Pieces):
     scale: Floats
     kept: Bools
     cells: Cells
+    switches: tuple[Switch, ...] = ()
 
 
 def make_course(
@@ -138,18 +157,33 @@ def make_course(
     end[episodes.patient] = episodes.stop
     died[episodes.patient[episodes.event]] = True
     used = np.flatnonzero(np.isfinite(begin))
-    exposed = cohort.phases.index(question.exposed_phases[0])
-    _require_last_phase(cohort, exposed, used, begin, end)
+    exposed = [cohort.phases.index(name) for name in question.exposed_phases]
     changes = changes_of(cohort, history, used, begin)
-    start, left, prevalent = _stays(
-        episodes, question.exposure, cohort.phase_start[:, exposed], begin
-    )
+    if switches(cohort, question):
+        from bayesblina.studies.weighting.switching import switching_course
+
+        return switching_course(
+            cohort,
+            episodes,
+            exposed=question.exposure,
+            phases=exposed,
+            chosen=chosen,
+            adjust=adjust,
+            changes=changes,
+            cuts=None if cuts is None else validate_cuts(cuts),
+        )
+    if cohort.recurring or len(exposed) > 1:
+        _require_no_other_phase(episodes, question.exposure)
+    else:
+        _require_last_phase(cohort, exposed[0], used, begin, end)
+    first_start = np.fmin.reduce([cohort.phase_start[:, index] for index in exposed])
+    start, left, prevalent = _stays(episodes, question.exposure, first_start, begin)
     begin, end, start, left, at = snap([begin, end, start, left, changes.time])
     changes = replace(changes, time=at)
     incident = used[np.isfinite(start[used]) & ~prevalent[used]]
     if not incident.size:
         raise SpecError(f"Nobody starts {question.exposure} while under observation.")
-    inner = _start_cuts((start - begin)[incident]) if cuts is None else validate_cuts(cuts)
+    inner = start_cuts((start - begin)[incident]) if cuts is None else validate_cuts(cuts)
     pieces = _pieces(used, begin, end, start, left, changes, inner, grace)
     patient, after = pieces.patient, pieces.first >= start[pieces.patient]
     names, values, kept = covariates_of(cohort, chosen, adjust, changes, patient, pieces.first)
@@ -170,13 +204,13 @@ def make_course(
         prevalent=prevalent,
         after=after,
         inside=after & (pieces.first < left[patient]),
-        current=question.phase_end == "current",
+        current=question.measured == "current",
         event=died[patient] & (pieces.last == end[patient]),
         intervals=inner.size + 1,
         names=names,
         scale=spread,
         kept=kept,
-        cells=_cells(
+        cells=join_cells(
             pieces, interval, standard, at_risk, at_risk & (pieces.last == start[patient])
         ),
     )
@@ -198,10 +232,16 @@ def _require(
             raise SpecError(f"Weights are for a question without a {name}: leave it out.")
     if question.transplant == "phase":
         raise SpecError("Weights know of no state after transplant: choose 'censor' or 'ignore'.")
-    if arms and question.phase_end == "current":
+    if question.stepped:
+        raise SpecError(
+            f"Weights are for one effect, of being in a phase (measure='current') or of having "
+            f"started it ('ever'), and measure='{question.measure}' has an effect by step: ask "
+            "with one of these, or fit the question without weights, its confounders as covariates."
+        )
+    if arms and question.measured == "current":
         raise SpecError(
             "The arms of an emulated trial are of starting a phase, whatever follows: choose "
-            "phase_end='ever'."
+            "phase_end='ever'; or ask starting_weights, which weigh who leaves it, too."
         )
     if endpoint not in cohort.endpoints:
         raise SpecError(f"No endpoint '{endpoint}'. {nearest(endpoint, list(cohort.endpoints))}")
@@ -210,6 +250,31 @@ def _require(
         if name not in cohort.covariates:
             raise SpecError(f"No covariate '{name}'. {nearest(name, list(cohort.covariates))}")
     return chosen + [name for name in adjust if name not in chosen]
+
+
+def switches(cohort: Cohort, question: Question) -> bool:
+    """Say whether patients may leave what is exposed and enter it again, so that both are weighed.
+
+    A single phase that starts and ends once is weighed for its start alone.
+    """
+    several = cohort.recurring or len(question.exposed_phases) > 1
+    return several and question.measured == "current"
+
+
+def _require_no_other_phase(episodes: Episodes, exposed: str) -> None:
+    """Refuse another phase after the exposed ones that patients enter while at risk."""
+    names = np.asarray(episodes.phase_names)[episodes.phase]
+    inside = names == exposed
+    begun = np.maximum.accumulate(np.where(inside, episodes.patient, -1)) == episodes.patient
+    leaves = begun & ~inside & (names != OFF_TREATMENT)
+    if leaves.any():
+        count, later = np.unique(episodes.patient[leaves]).size, str(names[leaves][0])
+        raise SpecError(
+            f"{count} patients go from {exposed} to {later} while under observation, and weights "
+            "of having started know of no phase after the exposed one: ask with "
+            "measure='current', which weighs who leaves it, too; or list that phase in exposed; or "
+            "end follow-up at its start."
+        )
 
 
 def _require_last_phase(
@@ -245,7 +310,7 @@ def _stays(
     return np.where(prevalent, np.fmin(start, phase_start), start), left, prevalent
 
 
-def _start_cuts(since_start: Floats) -> Floats:
+def start_cuts(since_start: Floats) -> Floats:
     """Cut the hazard of starting at quartiles of the starts."""
     ranks = np.arange(1, START_INTERVALS) / START_INTERVALS
     quantiles = np.unique(np.quantile(since_start, ranks, method="inverted_cdf"))
@@ -285,7 +350,9 @@ def _pieces(
     grid = np.concatenate([cuts, *(np.linspace(0.0, to, POINTS + 1)[1:] for to in spans)])
     # Near-ties are made exact, so that no piece is as short as a rounding error.
     low, high, grid = snap([when - begin[who], stop - begin[who], np.unique(grid)])
-    part, since, until, middle = _cut(low, high, when >= start[who], np.unique(grid[grid > 0]))
+    part, since, until, middle = cut_at_grid(
+        low, high, when >= start[who], np.unique(grid[grid > 0])
+    )
     patient = who[part]
     # Ends are taken from the data where they are ends of the data, so that ties stay exact.
     changed = part[1:] != part[:-1]
@@ -294,7 +361,7 @@ def _pieces(
     return Pieces(patient=patient, first=first, last=last, since=since, until=until, middle=middle)
 
 
-def _cut(
+def cut_at_grid(
     since: Floats, until: Floats, begun: Bools, grid: Floats
 ) -> tuple[Ints, Floats, Floats, Floats]:
     """Cut time since becoming eligible at a grid; what comes after the start stays uncut."""
@@ -312,7 +379,9 @@ def _cut(
     return row[order], left[order], right[order], middle[order]
 
 
-def _cells(pieces: Pieces, interval: Ints, values: Floats, at_risk: Bools, starts: Bools) -> Cells:
+def join_cells(
+    pieces: Pieces, interval: Ints, values: Floats, at_risk: Bools, starts: Bools
+) -> Cells:
     """Join neighbouring pieces at risk that have the same covariates and interval."""
     rows = np.flatnonzero(at_risk)
     who, when, what = pieces.patient[rows], interval[rows], values[rows]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.studies.weighting.course import StartingCourse, Switch
+from bayesblina.studies.weighting.pieces import StartingCourse, Switch
 
 NEWTON_STEPS = 60
 # Newton's next step would be of the order of its square.

@@ -19,7 +19,7 @@ from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.follow_up import Episodes
 from bayesblina.person_time.segments import stays_of
-from bayesblina.studies.weighting.course import (
+from bayesblina.studies.weighting.pieces import (
     POINTS,
     Cells,
     Changes,

@@ -15,7 +15,8 @@ from bayesblina.core.errors import SpecError
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.person_time.question import ENTRY, Question
-from bayesblina.studies.weighting.course import StartingCourse, make_course
+from bayesblina.studies.weighting.course import make_course
+from bayesblina.studies.weighting.pieces import StartingCourse
 from bayesblina.studies.weighting.starts import balance_of, balance_of_switches, log_weights
 
 CAVEAT = (

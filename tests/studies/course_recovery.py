@@ -23,7 +23,7 @@ from bayesblina.inference.fitting import fit_person_time
 from bayesblina.inference.model_data import person_time_for
 
 PATIENTS = 400
-SETTINGS = SamplerSettings(draws=500, tune=500, chains=2, cores=1)
+SETTINGS = SamplerSettings(draws=500, tune=500, chains=4, cores=1)
 REPORT = Path(__file__).parents[2] / "docs" / "validation" / "courses.md"
 TRUTHS: Mapping[str, bb.simulate.CourseTruth] = {
     "waning over 3 months": bb.simulate.CourseTruth(
@@ -118,7 +118,7 @@ def report(rows: pd.DataFrame, sets: int) -> str:
             "first, treatment has hazard ratio 0.4, and its logarithm wanes to 0 in a straight",
             'line over three months after each stay; it is asked for with `measure="since_end"`.',
             "In the second each cycle multiplies the hazard by 0.8, up to the fourth; it is asked",
-            'for with `measure="cumulative", amount="cycles"`. Model `since_entry`, 2 chains of',
+            'for with `measure="cumulative", amount="cycles"`. Model `since_entry`, 4 chains of',
             "500 draws.",
             "",
             "Within a step the effect may vary. The true value of a step is what one ratio for all",

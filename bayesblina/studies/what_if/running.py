@@ -387,7 +387,10 @@ def design_grid(
 
 def _key(design: StudyDesign) -> str:
     """Hash a design."""
-    return hashlib.sha256(json.dumps(asdict(design), sort_keys=True).encode()).hexdigest()
+    content = asdict(design)
+    if design.cycles is None:
+        del content["cycles"]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _run_design(asked: Mapping[str, Any], design: StudyDesign) -> Result:

@@ -149,6 +149,19 @@ def test_a_cohort_of_a_seed_is_the_same_and_synthetic() -> None:
     assert cohort.stays.start.max() < cohort.endpoints["os"].time.max()
 
 
+def test_adverse_events_of_courses_come_before_and_on_treatment() -> None:
+    cohort = interrupted_cohort(4, patients=2000).cohort
+    events = bb.simulate.adverse_events(cohort, seed=1)
+    rows = cohort.to_counting_process().set_index("patient")
+    seen = events.join(rows, on="patient_id", rsuffix="_row")
+    seen = seen[(seen["start"] < seen["month"]) & (seen["month"] <= seen["stop"])]
+    assert set(seen["phase"]) == {"before treatment", "treatment"}
+    # On treatment at the second rate of each term, all of whose stays are shorter than 4 months.
+    months = (rows["stop"] - rows["start"])[rows["phase"] == "treatment"].sum()
+    expected = months * sum((0.12, 0.10, 0.08, 0.15, 0.04, 0.08))
+    assert abs((seen["phase"] == "treatment").sum() - expected) < 4 * np.sqrt(expected)
+
+
 @pytest.mark.parametrize(
     ("given", "match"),
     [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,9 +12,11 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.core.courses import Stays, bridge_gaps
-from bayesblina.core.errors import SpecError
+from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.patients.declarations import Courses
 from bayesblina.patients.subsets import take_patients
+from bayesblina.person_time.cells import person_time
+from bayesblina.studies.bias.dropout import _require_possible
 from bayesblina.studies.what_if.running import hash_of_cohort
 
 QUESTION = bb.Question(exposed="on", eligible_from="entry", measure="current")
@@ -175,6 +179,61 @@ def test_stays_go_with_their_patients() -> None:
     assert drawn.start.tolist() == [3.0, 1.0, 2.25, 4.25, 3.0]
     assert drawn.dose is not None
     assert drawn.dose.tolist() == [6.0, 1.0, 2.0, 3.0, 6.0]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        QUESTION,
+        replace(QUESTION, measure="since_end", steps=(1.0,)),
+        replace(QUESTION, measure="cumulative", amount="dose", steps=(3.0,)),
+    ],
+)
+def test_weights_of_patients_are_as_many_courses(question: bb.Question) -> None:
+    """Bootstrap, folds and external patients are weights: each goes with the patient's stays."""
+    base, weights = read(), np.array([2.0, 1.0, 1.0, 3.0])
+    rows = np.repeat(np.arange(4), weights.astype(int))
+    assert base.stays is not None
+    outcome = base.endpoints["os"]
+    drawn = replace(
+        base,
+        patients=np.array([f"{base.patients[row]}{copy}" for copy, row in enumerate(rows)]),
+        endpoints={
+            "os": replace(
+                outcome,
+                time=outcome.time[rows],
+                event=outcome.event[rows],
+                entry=outcome.entry[rows],
+            )
+        },
+        stays=base.stays.of_patients(rows),
+        phase_start=base.phase_start[rows],
+        phase_end=base.phase_end[rows],
+        covariates={
+            name: replace(own, values=own.values[rows]) for name, own in base.covariates.items()
+        },
+    )
+    weighted = person_time(base, question, cuts=[4.0], weights=weights).table
+    copied = person_time(drawn, question, cuts=[4.0]).table
+    for name in ("events", "person_time"):
+        total = weighted[name].sum("pattern").to_series()
+        assert total.to_numpy() == pytest.approx(copied[name].sum("pattern").to_series().to_numpy())
+
+
+def test_dropout_of_courses_that_go_on_unrecorded_is_refused() -> None:
+    """The state after dropping out would have changed with stays that nobody recorded."""
+    base = read()
+    definition = bb.load_model("primary")
+    for measure, refused in (("current", True), ("ever", False)):
+        question = bb.Question(exposed="on", eligible_from="entry", measure=measure)  # type: ignore[arg-type]
+        fit: Any = SimpleNamespace(
+            person_time=person_time(base, question, cuts=[]), definition=definition
+        )
+        if refused:
+            with pytest.raises(EstimandError, match="stays that nobody recorded"):
+                _require_possible(base, fit)
+        else:
+            _require_possible(base, fit)
 
 
 def test_starts_of_stays_are_moved() -> None:

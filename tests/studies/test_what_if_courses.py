@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from bayesblina.patients.declarations import Courses
 from bayesblina.patients.subsets import take_patients
 from bayesblina.person_time.cells import person_time
 from bayesblina.studies.bias.dropout import _require_possible
+from bayesblina.studies.study_file import read_study
 from bayesblina.studies.what_if.running import hash_of_cohort
 
 QUESTION = bb.Question(exposed="on", eligible_from="entry", measure="current")
@@ -150,6 +152,64 @@ def test_measures_are_varied_with_their_steps() -> None:
             {"phase_end": ["ever"]},
             model="since_entry",
         )
+
+
+STUDY = """
+schema = 1
+
+[data]
+file = "patients.csv"
+patient = "id"
+unit = "months"
+
+[endpoints.os]
+time = "months"
+event = "died"
+
+[phases.on]
+start = "from"
+end = "to"
+
+[question]
+exposed = "on"
+eligible_from = "entry"
+phase_end = "current"
+
+[sensitivity.axes]
+bridge = [0.25, 1]
+measure = ["ever"]
+exposed = [["on", "other"]]
+
+[[sensitivity.scenarios]]
+measure = "since_end"
+steps = [1.0, 2.0]
+model = "since_entry"
+"""
+
+
+def test_a_study_file_varies_courses(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY, encoding="utf-8")
+    base = read()
+    by_file = read_study(path).scenarios(base)
+    assert [each.label for each in by_file] == [
+        "base case",
+        "bridge = 0.25",
+        "bridge = 1",
+        "measure = ever",
+        "exposed = on, other",
+        "measure = since_end; steps = 1, 2; model = since_entry",
+    ]
+    in_python = bb.scenarios(
+        base,
+        QUESTION,
+        {"bridge": [0.25, 1.0], "measure": ["ever"], "exposed": [["on", "other"]]},
+        explicit=[{"measure": "since_end", "steps": [1, 2], "model": "since_entry"}],
+    )
+    assert [each.key for each in by_file] == [each.key for each in in_python]
+    path.write_text(STUDY.replace("bridge =", "bridges ="), encoding="utf-8")
+    with pytest.raises(SpecError, match="no axis 'bridges'"):
+        read_study(path)
 
 
 def test_keys_of_questions_without_measures_are_as_before(cohort: bb.Cohort) -> None:

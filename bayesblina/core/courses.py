@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -62,6 +62,8 @@ class Stays:
         Cycles that begin with the stay: 1, or 0 where it goes on with the cycle before.
     dose : ndarray, shape (stay,), or None
         What was given in the stay, evenly over it; None if nothing is known of doses.
+    bridged
+        Gaps of up to this length, between stays in the same phase, were closed.
     """
 
     patient: Ints
@@ -70,6 +72,7 @@ class Stays:
     stop: Floats
     cycles: Floats
     dose: Floats | None = None
+    bridged: float = 0.0
 
     @property
     def size(self) -> int:
@@ -85,7 +88,40 @@ class Stays:
             stop=self.stop[rows],
             cycles=self.cycles[rows],
             dose=None if self.dose is None else self.dose[rows],
+            bridged=self.bridged,
         )
+
+    def of_patients(self, rows: Ints | Bools) -> Stays:
+        """Take the stays of some patients, who are numbered anew: a patient twice has them twice.
+
+        `rows`: positions of the patients in their new order, or which are kept.
+        """
+        who = np.flatnonzero(rows) if rows.dtype == np.bool_ else np.asarray(rows, dtype=np.int64)
+        first = np.searchsorted(self.patient, who)
+        counts = np.searchsorted(self.patient, who, side="right") - first
+        own = np.repeat(np.arange(who.size), counts)
+        at = (
+            np.repeat(first, counts)
+            + np.arange(own.size)
+            - np.repeat(np.cumsum(counts) - counts, counts)
+        )
+        return replace(self.of(at), patient=own)
+
+
+def bridge_gaps(stays: Stays, length: float) -> tuple[Stays, Ints]:
+    """Let stays last until the next one in the same phase where the gap is short.
+
+    Whose gaps were bridged comes with them. A dose is spread over the longer stay.
+    """
+    if not length or stays.size < 2:
+        return stays, np.empty(0, dtype=np.int64)
+    gap = stays.start[1:] - stays.stop[:-1]
+    joined = (stays.patient[1:] == stays.patient[:-1]) & (stays.phase[1:] == stays.phase[:-1])
+    joined &= (gap > 0) & (gap <= length * (1.0 + TIE_TOLERANCE))
+    stop = stays.stop.copy()
+    stop[:-1][joined] = stays.start[1:][joined]
+    longest = max(length, stays.bridged)
+    return replace(stays, stop=stop, bridged=longest), stays.patient[:-1][joined]
 
 
 def stays_of_phases(starts: Floats, ends: Floats) -> Stays:

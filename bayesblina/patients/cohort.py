@@ -189,7 +189,7 @@ class Cohort:
         held = [self.transplant, self.persons]
         if self.stays is not None:
             held += [getattr(self.stays, item.name) for item in fields(self.stays)]
-        arrays += [values for values in held if values is not None]
+        arrays += [values for values in held if isinstance(values, np.ndarray)]
         for array in arrays:
             array.flags.writeable = False
 

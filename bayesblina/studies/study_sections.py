@@ -296,6 +296,8 @@ class DesignSection(Section):
     follow_up: Positive
     dropout: Time = 0.0
     unit: Unit = "months"
+    # Time on, time off, and the number of cycles; by default the phase goes on.
+    cycles: Annotated[list[Time], Field(min_length=3, max_length=3)] | None = None
 
 
 class AnalysisSection(Section):

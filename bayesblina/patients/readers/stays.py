@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.courses import Stays
+from bayesblina.core.courses import Stays, bridge_gaps
 from bayesblina.core.errors import DataError, SpecError, nearest
 from bayesblina.core.intervals import TIE_TOLERANCE, snap
 from bayesblina.patients.cohort import Repair
@@ -97,7 +97,7 @@ def read_stays(
         _require_order(stays, rows, courses)
     if reading.columns.problems:
         raise DataError(reading.columns.problems, source=source)
-    stays, bridged = _bridged(stays, courses.bridge)
+    stays, bridged = bridge_gaps(stays, courses.bridge)
     repairs = reading.repairs
     if courses.overlap != "refuse":
         rule = (
@@ -444,25 +444,3 @@ def _named(
         "Name every combination that occurs in overlap, or list phases by priority.",
     )
     return phase, np.ones(stay.size, dtype=bool)
-
-
-def _bridged(stays: Stays, bridge: float) -> tuple[Stays, Ints]:
-    """Let stays last until the next one in the same phase where the gap is short."""
-    if not bridge or stays.size < 2:
-        return stays, np.empty(0, dtype=np.int64)
-    gap = stays.start[1:] - stays.stop[:-1]
-    joined = (stays.patient[1:] == stays.patient[:-1]) & (stays.phase[1:] == stays.phase[:-1])
-    joined &= (gap > 0) & (gap <= bridge * (1.0 + TIE_TOLERANCE))
-    stop = stays.stop.copy()
-    stop[:-1][joined] = stays.start[1:][joined]
-    return (
-        Stays(
-            patient=stays.patient,
-            phase=stays.phase,
-            start=stays.start,
-            stop=stop,
-            cycles=stays.cycles,
-            dose=stays.dose,
-        ),
-        stays.patient[:-1][joined],
-    )

@@ -45,7 +45,7 @@ def rank_of(nodeid: str) -> int:
     return names.index(group) if group in GROUPS else len(names)
 
 
-class Grouped(LoadScopeScheduling):
+class Grouped(LoadScopeScheduling):  # type: ignore[misc]
     """Hands whole groups to processes.
 
     pytest-xdist 3.8's own groups are written into ids of tests, which pytest 9.2 does

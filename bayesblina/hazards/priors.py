@@ -300,10 +300,10 @@ def explain(error: ValidationError, schema: type[BaseModel], *, source: str) -> 
     for places in wrong.values():
         # Of the kind that is meant, more could be read.
         deepest = max(map(len, places))
-        for keys, messages in places.items():
-            if len(keys) == deepest:
+        for named, messages in places.items():
+            if len(named) == deepest:
                 said = "; or: ".join(messages)
-                where = ".".join(map(str, keys)) or "the file"
+                where = ".".join(map(str, named)) or "the file"
                 lines.append(f"{where}: {said}" + ("" if said.endswith(".") else "."))
     return listed(lines, source=source)
 

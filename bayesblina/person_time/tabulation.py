@@ -253,7 +253,7 @@ def entries_of(block: Block, risk: AtRisk, course: Course, effects: Sequence[int
 def _marks(block: Block, course: Course) -> tuple[Any, ...]:
     """Lay out what begins states, and which, for compiled functions."""
     own = block.marks
-    ragged = (None, None, None)
+    ragged: tuple[Any, ...] = (None, None, None)
     if own is not None:
         ragged = tuple(constant(column) for column in (own.first, own.time, own.state))
     return (

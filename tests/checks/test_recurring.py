@@ -39,7 +39,7 @@ def marks_of(kind: str, own: pd.DataFrame, end: float) -> list[float]:
     times = [0.0, *CUTS, end]
     had = {"time": 0.0, "dose": 0.0}
     for stay in own.sort_values("from").itertuples():
-        begin, stop = float(stay[2]), float(stay[3])  # type: ignore[arg-type]
+        begin, stop = float(stay[2]), float(stay[3])
         times += [begin, stop, *(begin + step for step in steps), *(stop + step for step in steps)]
         if kind in had and stay.drug in ("a", "b"):
             rate = 1.0 if kind == "time" else float(stay.given) / (stop - begin)  # type: ignore[arg-type]

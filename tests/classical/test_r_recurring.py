@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import bayesblina as bb
+from bayesblina.core.courses import Measure
 from bayesblina.hazards.effects import make_design
 from bayesblina.inference.companion import partial_models
 from bayesblina.inference.partial_draws import find_nodes
@@ -95,7 +96,7 @@ def cohort(name: str) -> Cohort:
 def question(name: str, **more: Any) -> bb.Question:
     exposed = EXPOSED.get(name, "a")
     # In `heart` no state ends.
-    measure = "ever" if name == "heart" else "current"
+    measure: Measure = "ever" if name == "heart" else "current"
     return bb.Question(exposed=exposed, eligible_from="entry", measure=measure, **more)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.classical import bias_ladder, ever_never
-from bayesblina.core.arrays import Floats
+from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import SpecError
 from tests.recurring import STEPS, cohort, drawn_of, question, read, step_at, tables
 
@@ -19,7 +19,7 @@ KINDS = ("current", *STEPS)
 
 
 @cache
-def exposed_at(kind: str) -> tuple[list[float], Floats, Floats]:
+def exposed_at(kind: str) -> tuple[list[float], Bools, Bools]:
     """Event times, whether each patient is at risk then, and whether exposed, in any step."""
     patients, stays = tables(40, 3)
     times = sorted(patients.loc[patients["died"] == 1, "time"].tolist())

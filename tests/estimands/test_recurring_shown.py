@@ -55,7 +55,7 @@ def path_of(kind: str, own: pd.DataFrame) -> Floats:
     factor = np.stack(
         [np.ones(shared.shape[0]) if step is None else ratios[:, step] for step in steps], axis=1
     )
-    return shared[:, np.searchsorted(CUTS, GRID), first] * factor
+    return np.asarray(shared[:, np.searchsorted(CUTS, GRID), first] * factor)
 
 
 @pytest.mark.parametrize("kind", KINDS)

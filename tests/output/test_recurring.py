@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import bayesblina as bb
+from bayesblina.estimands.regimes import Regime
 from bayesblina.inference.baseline_gate import gate_of
 from bayesblina.inference.companion import partial_posterior
 from bayesblina.inference.convergence import Convergence
@@ -126,7 +127,10 @@ def test_curves_say_where_nobody_has_the_history() -> None:
     found = analysis("since_end")
     table = found.tables["survival_by_landmark"]
     for landmark, rows in table.groupby("landmark"):
-        regimes = [bb.Never(), bb.From(1.0 if landmark == 0.0 else float(str(landmark)))]
+        regimes: list[Regime] = [
+            bb.Never(),
+            bb.From(1.0 if landmark == 0.0 else float(str(landmark))),
+        ]
         times = np.sort(rows["time"].unique())
         curves = bb.survival(found.fit, regimes=regimes, times=times, landmark=float(str(landmark)))
         wanted = curves["supported"].to_series().rename("wanted").reset_index()

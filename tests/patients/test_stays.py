@@ -353,7 +353,7 @@ class TestCyclesAndDoses:
         assert cohort.doses_known
 
     def test_impossible_doses(self) -> None:
-        rows = pd.DataFrame(PLAIN, columns=COLUMNS).assign(mg=[None, 2, -1, 1])
+        rows = pd.DataFrame(PLAIN, columns=COLUMNS).assign(mg=[np.nan, 2, -1, 1])
         with pytest.raises(DataError) as caught:
             read(rows, dose="mg")
         found = [(one.column, one.found, one.rows) for one in caught.value.problems]

@@ -62,7 +62,7 @@ def test_the_companion_of_cycles_is_coxs() -> None:
         expected = fit_cox(
             rows["start"].to_numpy(),
             rows["stop"].to_numpy(),
-            rows["event"].to_numpy(bool),
+            rows["event"].to_numpy(float),
             (rows["phase"] == "exposed").to_numpy(float)[:, None],
             ties="breslow",
         )

@@ -61,15 +61,15 @@ def test_events_come_at_the_true_hazard(truth: CourseTruth) -> None:
     frail = cohort.covariates["frail"].values == 1
 
     def close(events: float, passed: float) -> bool:
-        return abs(events - passed) < 4 * np.sqrt(passed)
+        return bool(abs(events - passed) < 4 * np.sqrt(passed))
 
-    assert close(died.sum(), grid["expected"].sum())
-    assert close(died[frail].sum(), grid.loc[grid["frail"], "expected"].sum())
+    assert close(float(died.sum()), grid["expected"].sum())
+    assert close(float(died[frail].sum()), grid.loc[grid["frail"], "expected"].sum())
     # Without the effect the same time would have had clearly more.
-    assert not close(died.sum(), grid["base"].sum())
+    assert not close(float(died.sum()), grid["base"].sum())
     treated = np.isfinite(cohort.phase_start[:, 0])
     # Once it has begun: whoever is treated lived to that.
-    assert close(died[treated].sum(), grid.loc[grid["cycles"] > 0, "expected"].sum())
+    assert close(float(died[treated].sum()), grid.loc[grid["cycles"] > 0, "expected"].sum())
 
 
 def test_what_a_step_estimates_is_the_ratio_of_hazards_passed() -> None:

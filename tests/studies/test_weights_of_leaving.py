@@ -166,7 +166,7 @@ def test_weights_balance_who_leaves() -> None:
     balance = weighted.balance.set_index("of")
     for kind, name in (("leaving", "leave"), ("entering again", "return")):
         row = balance.loc[kind]
-        assert row["log_hazard_ratio"] == pytest.approx(MARKER[name], abs=4 * row["se"])
+        assert row["log_hazard_ratio"] == pytest.approx(MARKER[name], abs=4 * float(row["se"]))
         assert abs(row["weighted"]) < 0.25 * abs(row["unweighted"])
 
 

@@ -319,7 +319,7 @@ def test_all_of_a_course_is_in_its_hash() -> None:
     assert base.stays is not None
     stays = base.stays
     changed = [
-        replace(base, stays=replace(stays, **{name: value}))
+        replace(base, stays=replace(stays, **{name: value}))  # type: ignore[arg-type]
         for name, value in (
             ("start", np.where(np.arange(7) == 5, 3.5, stays.start)),
             ("stop", np.where(np.arange(7) == 5, 7.5, stays.stop)),

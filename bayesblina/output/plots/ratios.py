@@ -186,7 +186,7 @@ def _counted(first: NDArray[np.float64], label: str) -> Across:
         for low, high in pairwise(first)
     ]
     return Across(
-        edges=np.arange(first.size + 1) - 0.5,
+        edges=np.arange(first.size + 1, dtype=np.float64) - 0.5,
         label=label,
         counted=True,
         ticks=(list(range(first.size)), [*names, f"{first[-1]:g} or more"]),

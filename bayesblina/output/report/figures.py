@@ -324,8 +324,8 @@ def forest(name: str, rows: Sequence[Mapping[str, Any]], *, title: str) -> Figur
 def steps(name: str, rows: pd.DataFrame, across: Across, *, title: str) -> Figure:
     """Draw hazard ratios by step, on a logarithmic scale."""
     (panel,) = _panels(HEIGHT)
-    values = [rows[column].to_numpy(float) for column in ("lower", "median", "upper")]
-    draw_ratios_across(panel, across, *values, "posterior median, 95 % band")
+    lower, middle, upper = (rows[column].to_numpy(float) for column in ("lower", "median", "upper"))
+    draw_ratios_across(panel, across, lower, middle, upper, "posterior median, 95 % band")
     panel.set_xlabel(across.label)
     ratio_scale(panel)
     words = "; ".join(

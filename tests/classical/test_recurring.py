@@ -11,7 +11,7 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.classical import bias_ladder, ever_never
-from bayesblina.core.arrays import Bools, Floats
+from bayesblina.core.arrays import Bools
 from bayesblina.core.errors import SpecError
 from tests.recurring import STEPS, cohort, drawn_of, question, read, step_at, tables
 

@@ -65,9 +65,9 @@ def run(sets: int, *, first: int = 0) -> pd.DataFrame:
             fitted = fit_person_time(
                 model, person_time, question, seed=number, settings=SETTINGS, complete=False
             )
-            logs = np.log(bb.hazard_ratio(fitted, over="step")["hazard_ratio"])
-            for step in logs["step"].values:
-                draws = logs.sel(endpoint="os", step=step).values.ravel()
+            ratios = bb.hazard_ratio(fitted, over="step")["hazard_ratio"]
+            for step in ratios["step"].values:
+                draws = np.log(ratios.sel(endpoint="os", step=step).values.ravel())
                 value = float(true.loc[str(step), "log_hazard_ratio"])
                 lower, upper = np.quantile(draws, [0.025, 0.975])
                 rows.append(

@@ -157,6 +157,17 @@ def require_curves(
     return window
 
 
+def require_held(layout: CourseLayout | None, model: str) -> None:
+    """Refuse courses where treatment states would go on by themselves after a relapse."""
+    if layout is not None and layout.exposure.passes:
+        raise EstimandError(
+            f"measure='{layout.exposure.measure}' enters its steps as time passes, also after "
+            f"a relapse, and in the courses of model '{model}' whoever relapses stays in the "
+            "treatment state of that moment. Ask with measure='current' or 'episode', or "
+            "amount='cycles'; or take a model without such courses."
+        )
+
+
 def _given(regimes: tuple[Regime, ...]) -> tuple[Regime, ...]:
     """Refuse what are no regimes."""
     if not regimes:

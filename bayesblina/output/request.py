@@ -13,7 +13,7 @@ from typing import Any
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import validate_cuts
 from bayesblina.estimands.regimes import From, Never, Regime, regime_of
-from bayesblina.estimands.windows import observation, require_curves
+from bayesblina.estimands.windows import observation, require_curves, require_held
 from bayesblina.hazards.definition import ModelDefinition, require_roles
 from bayesblina.hazards.parts import IllnessDeath
 from bayesblina.output.result_files import require_file_names
@@ -121,6 +121,7 @@ class Request:
         require_roles(self.model, _levels(cohort.covariates))
         joint = self.model.endpoints
         if isinstance(joint, IllnessDeath):
+            require_held(layout, self.model.name)
             find_transitions(cohort, question, death=joint.death, relapse_free=joint.relapse_free)
         require_file_names(list(episodes))
 

@@ -15,6 +15,7 @@ from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.regimes import Between, Cycles, Regime
 from bayesblina.hazards.likelihood import log_hazard
 from bayesblina.inference.fitting import Fit
+from bayesblina.patients.cohort import Cohort
 from tests.recurring import CUTS, STEPS, drawn, drawn_of, question, read, step_at, tables
 
 KINDS = ("current", *STEPS)
@@ -143,8 +144,8 @@ def test_regimes_without_doses_are_refused() -> None:
         bb.rmst(bare("dose"), horizon=HORIZON, landmark=0.0, regimes=[bb.Never(), bb.From(1.0)])
 
 
-def illness_death(asked: bb.Question, *, stepped: bool = False) -> Fit:
-    """Draw a fit whose patients relapse and die, with stays."""
+def illness_cohort() -> Cohort:
+    """Read patients who relapse and die, with stays."""
     patients, stays = tables(60, 4)
     random = np.random.default_rng(4)
     relapsed = random.random(60) < 0.5
@@ -154,10 +155,15 @@ def illness_death(asked: bb.Question, *, stepped: bool = False) -> Fit:
         "os": bb.Endpoint(time="time", event="died"),
         "rfs": bb.Endpoint(time="free", event="failed"),
     }
+    return read(patients, stays, endpoints=endpoints)
+
+
+def illness_death(asked: bb.Question, *, stepped: bool = False) -> Fit:
+    """Draw a fit of them."""
     model: Any = bb.load_model("illness_death")
     if stepped:
         model = bb.load_model("since_entry").model_copy(update={"endpoints": model.endpoints})
-    return drawn_of(model, read(patients, stays, endpoints=endpoints), asked, draws=10)
+    return drawn_of(model, illness_cohort(), asked, draws=10)
 
 
 def test_courses_of_remission_and_relapse_under_cycles() -> None:
@@ -183,6 +189,10 @@ def test_courses_are_refused_where_steps_go_on_after_a_relapse() -> None:
     for ask in (bb.survival, bb.state_occupancy):
         with pytest.raises(EstimandError, match="stays in the treatment state of that moment"):
             ask(fit, regimes=[Between(1.0, 3.0)], landmark=0.0)
+    # An analysis refuses them before it samples.
+    patients, asked = illness_cohort(), question("since_end")
+    with pytest.raises(EstimandError, match="stays in the treatment state of that moment"):
+        bb.analyse(patients, asked, model=fit.definition, seed=1, progress=False)
     # Episodes begin with stays alone, which a regime gives those in remission.
     counted = illness_death(question("episode"), stepped=True)
     bb.survival(counted, regimes=[Between(1.0, 3.0)], landmark=0.0)

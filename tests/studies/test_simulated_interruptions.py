@@ -152,7 +152,7 @@ def test_a_cohort_of_a_seed_is_the_same_and_synthetic() -> None:
 
 
 def test_bridged_pauses_are_immortal_time() -> None:
-    """The page's numbers: treatment does nothing, and looks as if it did once pauses are bridged."""
+    """Treatment does nothing, and looks as if it did once pauses are bridged."""
     truth = CourseTruth(log_hazard_ratio=0.0)
     cohort = interrupted_cohort(1, patients=20_000, truth=truth).cohort
 

@@ -155,6 +155,12 @@ def test_weights_of_switches_are_those_of_a_loop() -> None:
     first = np.unique(cohort.stays.patient).size
     assert (summary["starts"], summary["starts_again"]) == (first, cohort.stays.size - first)
     assert list(weighted.balance["of"]) == ["starting", "leaving", "entering again"]
+    labels = bb.plots.balance(weighted.balance, synthetic=True).axes[0].get_yticklabels()
+    assert sorted(label.get_text() for label in labels) == [
+        "entering again: marker[yes]",
+        "leaving: marker[yes]",
+        "starting: marker[yes]",
+    ]
     effect = bb.weighting.weighted_effect(weighted, seed=1, draws=20)
     assert "entering it again" in effect.estimand["compared"]
     assert "tells nothing" not in effect.estimand["compared"]

@@ -176,6 +176,22 @@ def test_weights_balance_who_leaves() -> None:
         assert abs(row["weighted"]) < 0.25 * abs(row["unweighted"])
 
 
+def test_cycles_of_one_length_have_weights() -> None:
+    """Stays end all but at the same time since they began: no piece is as short as that."""
+    cohort = bb.simulate.interrupted_cohort(
+        1,
+        truth=bb.simulate.CourseTruth(on=28 / 30.4375, off=14 / 30.4375, gap_share=0.0, cycles=4),
+    ).cohort
+    question = bb.Question(exposed="treatment", eligible_from="entry", measure="current")
+    weighted = bb.weighting.starting_weights(cohort, question, endpoint="os")
+    inside = bb.person_time(cohort, question, cuts=[]).table["person_time"]
+    course = weighted.basis.course
+    own = (course.last - course.first)[course.inside].sum()
+    assert own == pytest.approx(float(inside.sel(phase="treatment").sum()))
+    assert weighted.summary["stops"][0] > 200
+    assert np.isfinite(weighted.weights).all()
+
+
 def test_stays_that_go_on_have_the_weights_of_starting() -> None:
     """Nobody leaves: the same as of a phase that starts once, by another way."""
     table, stays = simulated(np.random.default_rng(7), 300, 0.0)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from bayesblina.core.arrays import Floats, Ints
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import SpecError, require_kind, require_seed
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.declarations import Courses, Endpoint
@@ -143,7 +143,7 @@ class CourseTruth:
         if self.carry_over:
             left = np.clip(1.0 - since / self.carry_over, 0.0, 1.0)
         counted = np.minimum(np.asarray(cycles, dtype=np.float64), self.saturates_at)
-        return self.log_hazard_ratio * left + self.log_hazard_ratio_per_cycle * counted
+        return np.asarray(self.log_hazard_ratio * left + self.log_hazard_ratio_per_cycle * counted)
 
     def log_hazard_ratio_by_step(
         self, question: Question, *, seed: int = 1, patients: int = CROWD
@@ -303,7 +303,7 @@ def interrupted_tables(
     return table, stays
 
 
-def _treatment(truth: CourseTruth, frail: Ints, random: np.random.Generator) -> pd.DataFrame:
+def _treatment(truth: CourseTruth, frail: Bools, random: np.random.Generator) -> pd.DataFrame:
     """Draw all stays, as if nobody died: in the order of patients and time."""
     size = frail.size
     treated = random.random(size) < truth.treated_share
@@ -361,7 +361,7 @@ def _effect_at(truth: CourseTruth, start: Floats, stop: Floats, who: Ints, time:
 
 
 def _events(
-    truth: CourseTruth, frail: Ints, start: Floats, stop: Floats, random: np.random.Generator
+    truth: CourseTruth, frail: Bools, start: Floats, stop: Floats, random: np.random.Generator
 ) -> Floats:
     """Draw events by thinning: exact, whatever shape the hazard has. Infinite after follow-up."""
     horizon = truth.follow_up[1]

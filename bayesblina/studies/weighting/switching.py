@@ -198,7 +198,8 @@ def _pieces(
     spell, when = marks["spell"].to_numpy(), marks["when"].to_numpy()
     goes_on = np.append(spell[1:] == spell[:-1], False)
     stop = np.where(goes_on, np.append(when[1:], 0.0), spells.stop[spell])
-    parts, inner = [], []
+    parts: list[tuple[Ints, Floats, Floats, Floats]] = []
+    inner: list[Floats] = []
     for number in range(len(KINDS)):
         own = spells.kind == number
         switched = length[own & spells.ends]

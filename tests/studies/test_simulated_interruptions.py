@@ -12,8 +12,10 @@ import bayesblina as bb
 from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.courses import Exposure, measure_at
 from bayesblina.core.errors import SpecError
+from bayesblina.inference.partial_likelihood import fit_cox
 from bayesblina.person_time.segments import stays_of
 from bayesblina.studies.simulate import CourseTruth, interrupted_cohort, interrupted_tables
+from bayesblina.studies.what_if.patients import bridge
 
 CARRY_OVER = CourseTruth(
     log_hazard_ratio=float(np.log(0.4)), carry_over=3.0, frail_log_hazard_ratio=0.7
@@ -147,6 +149,25 @@ def test_a_cohort_of_a_seed_is_the_same_and_synthetic() -> None:
     other = interrupted_cohort(2).cohort
     assert not np.array_equal(cohort.endpoints["os"].time, other.endpoints["os"].time)
     assert cohort.stays.start.max() < cohort.endpoints["os"].time.max()
+
+
+def test_bridged_pauses_are_immortal_time() -> None:
+    """Treatment does nothing, and looks as if it did once pauses are bridged."""
+    truth = CourseTruth(log_hazard_ratio=0.0)
+    cohort = interrupted_cohort(1, patients=20_000, truth=truth).cohort
+
+    def ratio(patients: bb.Cohort) -> float:
+        rows = patients.to_counting_process()
+        fit = fit_cox(
+            rows["start"].to_numpy(),
+            rows["stop"].to_numpy(),
+            rows["event"].to_numpy(bool),
+            (rows["phase"] == "treatment").to_numpy(float)[:, None],
+        )
+        return float(np.exp(fit.estimate[0]))
+
+    assert ratio(cohort) == pytest.approx(1.0, abs=0.1)
+    assert ratio(bridge(cohort, 1.01)) == pytest.approx(0.51, abs=0.05)
 
 
 def test_adverse_events_of_courses_come_before_and_on_treatment() -> None:

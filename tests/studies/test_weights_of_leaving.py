@@ -155,6 +155,12 @@ def test_weights_of_switches_are_those_of_a_loop() -> None:
     first = np.unique(cohort.stays.patient).size
     assert (summary["starts"], summary["starts_again"]) == (first, cohort.stays.size - first)
     assert list(weighted.balance["of"]) == ["starting", "leaving", "entering again"]
+    labels = bb.plots.balance(weighted.balance, synthetic=True).axes[0].get_yticklabels()
+    assert sorted(label.get_text() for label in labels) == [
+        "entering again: marker[yes]",
+        "leaving: marker[yes]",
+        "starting: marker[yes]",
+    ]
     effect = bb.weighting.weighted_effect(weighted, seed=1, draws=20)
     assert "entering it again" in effect.estimand["compared"]
     assert "tells nothing" not in effect.estimand["compared"]
@@ -168,6 +174,22 @@ def test_weights_balance_who_leaves() -> None:
         row = balance.loc[kind]
         assert row["log_hazard_ratio"] == pytest.approx(MARKER[name], abs=4 * float(row["se"]))
         assert abs(row["weighted"]) < 0.25 * abs(row["unweighted"])
+
+
+def test_cycles_of_one_length_have_weights() -> None:
+    """Stays end all but at the same time since they began: no piece is as short as that."""
+    cohort = bb.simulate.interrupted_cohort(
+        1,
+        truth=bb.simulate.CourseTruth(on=28 / 30.4375, off=14 / 30.4375, gap_share=0.0, cycles=4),
+    ).cohort
+    question = bb.Question(exposed="treatment", eligible_from="entry", measure="current")
+    weighted = bb.weighting.starting_weights(cohort, question, endpoint="os")
+    inside = bb.person_time(cohort, question, cuts=[]).table["person_time"]
+    course = weighted.basis.course
+    own = (course.last - course.first)[course.inside].sum()
+    assert own == pytest.approx(float(inside.sel(phase="treatment").sum()))
+    assert weighted.summary["stops"][0] > 200
+    assert np.isfinite(weighted.weights).all()
 
 
 def test_stays_that_go_on_have_the_weights_of_starting() -> None:

@@ -151,7 +151,7 @@ def _deaths(
     passed = reached = dying.cumulative(start.ravel()).reshape(start.shape)
     alive = target > passed
     for begin, end in zip(stays[:, 0], stays[:, 1], strict=True):
-        for at, pace in ((begin, 1.0), (end, ratio[:, None])):
+        for at, pace in ((begin, np.ones((1, 1))), (end, ratio[:, None])):
             edge = dying.cumulative((start + at).ravel()).reshape(start.shape)
             with np.errstate(invalid="ignore"):
                 more = reached + pace * (edge - passed)

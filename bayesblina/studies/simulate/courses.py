@@ -143,8 +143,7 @@ class CourseTruth:
         if self.carry_over:
             left = np.clip(1.0 - since / self.carry_over, 0.0, 1.0)
         counted = np.minimum(np.asarray(cycles, dtype=np.float64), self.saturates_at)
-        effect = self.log_hazard_ratio * left + self.log_hazard_ratio_per_cycle * counted
-        return np.asarray(effect, dtype=np.float64)
+        return np.asarray(self.log_hazard_ratio * left + self.log_hazard_ratio_per_cycle * counted)
 
     def log_hazard_ratio_by_step(
         self, question: Question, *, seed: int = 1, patients: int = CROWD

@@ -15,7 +15,7 @@ import pandas as pd
 
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import SpecError
-from bayesblina.core.intervals import TIE_TOLERANCE
+from bayesblina.core.intervals import TIE_TOLERANCE, snap
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.follow_up import Episodes
 from bayesblina.person_time.segments import stays_of
@@ -198,7 +198,8 @@ def _pieces(
     spell, when = marks["spell"].to_numpy(), marks["when"].to_numpy()
     goes_on = np.append(spell[1:] == spell[:-1], False)
     stop = np.where(goes_on, np.append(when[1:], 0.0), spells.stop[spell])
-    parts, inner = [], []
+    parts: list[tuple[Ints, Floats, Floats, Floats]] = []
+    inner: list[Floats] = []
     for number in range(len(KINDS)):
         own = spells.kind == number
         switched = length[own & spells.ends]
@@ -214,7 +215,10 @@ def _pieces(
         spans = [float(longest), *([float(switched.max())] if switched.size else [])]
         grid = [np.linspace(0.0, to, POINTS + 1)[1:] for to in spans]
         points = np.unique(np.concatenate([inner[-1], *grid]))
-        low, high = when[rows] - origin[spell[rows]], stop[rows] - origin[spell[rows]]
+        clock = origin[spell[rows]]
+        # Near-ties are made exact, so that no piece is as short as a rounding error.
+        low, high, points = snap([when[rows] - clock, stop[rows] - clock, points])
+        points = np.unique(points[points > 0])
         part, since, until, middle = cut_at_grid(low, high, np.zeros(rows.size, dtype=bool), points)
         parts.append((rows[part], since, until, middle))
     row, since, until, middle = (np.concatenate(values) for values in zip(*parts, strict=True))

@@ -254,7 +254,7 @@ def scenarios(
         (pairs of a covariate and a level; ``without`` a covariate alone is each of its levels in
         turn); ``phase_shift`` and ``phase_jitter`` (times by which starts of the exposed phase
         are moved, all alike or at random); ``bridge`` (gaps of up to so much between stays in
-        one phase are none).
+        one phase are none: as of `Courses`, for gaps in which few events come).
     design
         ``"one_at_a_time"``: each setting alone. ``"full"``: all combinations.
     explicit

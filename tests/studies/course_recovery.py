@@ -68,7 +68,7 @@ def run(sets: int, *, first: int = 0) -> pd.DataFrame:
             ratios = bb.hazard_ratio(fitted, over="step")["hazard_ratio"]
             for step in ratios["step"].values:
                 draws = np.log(ratios.sel(endpoint="os", step=step).values.ravel())
-                value = float(true.loc[str(step), "log_hazard_ratio"])
+                value = float(np.asarray(true.loc[str(step), "log_hazard_ratio"]))
                 lower, upper = np.quantile(draws, [0.025, 0.975])
                 rows.append(
                     {

@@ -63,7 +63,7 @@ def test_the_companion_of_cycles_is_coxs() -> None:
             rows["start"].to_numpy(),
             rows["stop"].to_numpy(),
             rows["event"].to_numpy(float),
-            (rows["phase"] == "exposed").to_numpy(float)[:, None],
+            np.asarray(rows["phase"] == "exposed", dtype=np.float64)[:, None],
             ties="breslow",
         )
         assert found.mode[index] == pytest.approx(float(expected.estimate[0]), abs=1e-5)

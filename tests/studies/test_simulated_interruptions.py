@@ -161,8 +161,8 @@ def test_bridged_pauses_are_immortal_time() -> None:
         fit = fit_cox(
             rows["start"].to_numpy(),
             rows["stop"].to_numpy(),
-            rows["event"].to_numpy(bool),
-            (rows["phase"] == "treatment").to_numpy(float)[:, None],
+            rows["event"].to_numpy(float),
+            np.asarray(rows["phase"] == "treatment", dtype=np.float64)[:, None],
         )
         return float(np.exp(fit.estimate[0]))
 

@@ -132,9 +132,9 @@ def report(rows: pd.DataFrame, sets: int) -> str:
             + f". {int(fits['converged'].sum())} of {len(fits)} fits pass every criterion of",
             "convergence with these draws, half as many as by default; all are counted.",
             "",
-            "The walk over steps pulls neighbours towards each other. In the step before the effect",
-            "ends, from two to three months, this is a bias of about half a posterior sd, and the",
-            "smallest of all events are in that step; its interval still covers.",
+            "The walk over steps pulls neighbours towards each other. In the step before the",
+            "effect ends, from two to three months, which has the fewest events, this is a bias",
+            "of somewhat less than half a posterior sd; its interval still covers.",
             "",
         ]
     )

@@ -52,7 +52,9 @@ class Interrupts:
             if self._held:
                 return
             self._seen.append(number)
-            signal.default_int_handler(number, frame)
+            # Once is enough: another one must not end what cleans up after the first.
+            if len(self._seen) == 1:
+                signal.default_int_handler(number, frame)
 
         before = {number: signal.signal(number, note) for number in ENDING}
         try:

@@ -14,12 +14,16 @@ from bayesblina.core.endpoint_order import (
     RELAPSE,
     UNDECLARED_INCLUSION,
 )
-from bayesblina.core.episodes import POSITIONS
+from bayesblina.core.episodes import OFF_TREATMENT, POSITIONS
 from bayesblina.core.masking.counts import LESS, Masked, Order, Sum, is_small, mask, parts, terms
 
 # Starts of a phase without time at risk in it.
 WITHOUT = frozenset({POSITIONS["trailing"], POSITIONS["late"]})
 COMPARED = ("exposed", "reference")
+# Steps of an account that count patients by phase.
+BY_PHASE = ("phase start", "stays", "in phase")
+# Between the phases of a set that count as one.
+JOINED = " or "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,9 @@ def mask_account(
         if not pd.isna(line["events"]):
             counts[f"{index}.events"] = int(line["events"])
     sums, orders = _sums(lines, counts), _orders(lines, counts)
+    of_sets = _sums_of_sets(lines, counts)
+    sums += [equation for equation, _ in of_sets]
+    orders += [order for _, order in of_sets]
     # Who is not at risk at some time has not come yet, or has gone: no number of anything.
     bounds = [] if at_risk is None or minimum <= 1 else _orders_at_risk(lines, at_risk, counts)
     masked = mask(counts, sums, minimum=minimum, orders=orders, bounds=bounds)
@@ -121,7 +128,65 @@ def _orders(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> li
             orders.append((own, f"{position}.patients"))
             if f"{index}.events" in counts and f"{position}.events" in counts:
                 orders.append((f"{index}.events", f"{position}.events"))
+    orders += _orders_by_phase(lines)
     return _fulfilled([*orders, *_orders_between(lines, counts)], counts)
+
+
+def _orders_by_phase(lines: Sequence[Mapping[str, Any]]) -> list[Order]:
+    """Compare counts of one phase, of a set that holds it, and of time after it, both ways.
+
+    Whoever started a phase is in it, unless a lag or another phase comes before; whoever is off
+    treatment was in one. What one count has more than the other is a count too.
+    """
+    rows = [(index, line) for index, line in enumerate(lines) if line["step"] in BY_PHASE]
+    return [
+        (f"{index}.patients", f"{position}.patients")
+        for index, line in rows
+        for position, other in rows
+        if index != position and _of_one_course(line, other)
+    ]
+
+
+def _of_one_course(line: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Say whether two counts by phase are of the same patients' stays."""
+    endpoints = {str(line["endpoint"]), str(other["endpoint"])} - {""}
+    names = [str(row["phase"]).split(JOINED) for row in (line, other)]
+    together = not set(names[0]).isdisjoint(names[1]) or [OFF_TREATMENT] in names
+    return len(endpoints) < 2 and together
+
+
+def _sums_of_sets(
+    lines: Sequence[Mapping[str, Any]], counts: dict[str, int]
+) -> list[tuple[Sum, Order]]:
+    """Count who is in one phase of a set and not in another: who was in both follows from it.
+
+    `counts`: these counts, which stand nowhere, are added.
+    """
+    found: list[tuple[Sum, Order]] = []
+    for index, line in enumerate(lines):
+        names = str(line["phase"]).split(JOINED)
+        if line["step"] != "in phase" or len(names) < 2:
+            continue
+        parts_of_set = [
+            (position, other)
+            for position, other in enumerate(lines)
+            if other["step"] in BY_PHASE
+            and other["phase"] in names
+            and other["endpoint"] in ("", line["endpoint"])
+        ]
+        for position, other in parts_of_set:
+            only = counts[f"{index}.patients"] - counts[f"{position}.patients"]
+            name = f"{index} without {position}"
+            inside = [
+                f"{rest}.patients"
+                for rest, further in parts_of_set
+                if further["phase"] != other["phase"] and 0 < only <= counts[f"{rest}.patients"]
+            ]
+            if inside:
+                counts[name] = only
+            equation: Sum = (f"{index}.patients", [f"{position}.patients", name])
+            found += [(equation, (name, part)) for part in inside]
+    return found
 
 
 def _fulfilled(orders: Sequence[Order], counts: Mapping[str, int]) -> list[Order]:

@@ -147,7 +147,7 @@ def survival(
     at_risk: Mapping[str, Sequence[tuple[float, str]]],
     colours: Mapping[str, int],
     known_until: Mapping[str, float],
-    supported: bool,
+    supported: bool = False,
     title: str,
     unit: str,
     landmark: float,

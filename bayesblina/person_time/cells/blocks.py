@@ -20,6 +20,7 @@ from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.scan import CohortScan, coded
 from bayesblina.patients.scan.engines import array_of
 from bayesblina.patients.scan.passes import Partial, summed
+from bayesblina.patients.scan.stays import STAYS, stays_of_lists
 from bayesblina.person_time.cells.ordered import Moment, moments
 from bayesblina.person_time.segments import Course
 from bayesblina.person_time.tabulation import AtRisk, at_risk, entries_of
@@ -81,7 +82,12 @@ class Asked:
         courses = self.course.courses
         marks = None
         if courses is not None:
-            marks = course_marks(stays_of_phases(starts, ends), courses, size, transplant)
+            stays = (
+                stays_of_lists(batch.column(STAYS))
+                if STAYS in read
+                else stays_of_phases(starts, ends)
+            )
+            marks = course_marks(stays, courses, size, transplant)
         return Rows(
             size=size,
             endpoints={
@@ -144,8 +150,11 @@ class Blocks:
         for mark in marks:
             columns[mark.kind if mark.kind == "transplant" else f"{mark.kind}{mark.phase}"] = None
         if course.courses is not None and self.asked.effects:
-            for index in range(self.asked.phases):
-                columns[f"start{index}"] = columns[f"end{index}"] = None
+            if scan.recurring:
+                columns[STAYS] = None
+            else:
+                for index in range(self.asked.phases):
+                    columns[f"start{index}"] = columns[f"end{index}"] = None
             if course.courses.transplant:
                 columns["transplant"] = None
         if course.censor_at_transplant and scan.transplant is not None:

@@ -296,11 +296,11 @@ def course_marks(
         # The steps alone say when the exposed phases count.
         others = stays.of(layout.keys[stays.phase] != 1)
         base = _runs(others, layout.keys, over_gaps=False)
-    parts = [_base_marks(base, layout), _step_marks(stays, runs, exposure)]
+    parts = _base_marks(base, layout)
     if layout.transplant and transplant is not None:
         who = np.flatnonzero(np.isfinite(transplant))
         parts.append((who, transplant[who], np.full(who.size, layout.table.shape[0] - 1), None))
-    return _joined(parts, layout, patients)
+    return _joined([*parts, _step_marks(stays, runs, exposure)], layout, patients)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -345,8 +345,8 @@ def _runs(stays: Stays, keys: Ints, *, over_gaps: bool) -> _Runs:
 _Part = tuple[Ints, Floats, Ints | None, Ints | None]
 
 
-def _base_marks(runs: _Runs, layout: CourseLayout) -> _Part:
-    """When patients enter and leave phases, whatever the steps."""
+def _base_marks(runs: _Runs, layout: CourseLayout) -> list[_Part]:
+    """When patients leave phases and enter them, whatever the steps."""
     exposure = layout.exposure
     until_next = exposure.measure in ("ever", "since_entry")
     # Until the lag is over a patient stays in what was before.
@@ -354,12 +354,10 @@ def _base_marks(runs: _Runs, layout: CourseLayout) -> _Part:
     inside = entered < (runs.following if until_next else runs.stop)
     off = layout.table.shape[0] - 1 - int(layout.transplant)
     leaves = (runs.stop < runs.following) & np.isfinite(runs.stop) & (not until_next)
-    return (
-        np.concatenate([runs.patient[inside], runs.patient[leaves]]),
-        np.concatenate([entered[inside], runs.stop[leaves]]),
-        np.concatenate([runs.key[inside], np.full(int(leaves.sum()), off)]),
-        None,
-    )
+    return [
+        (runs.patient[leaves], runs.stop[leaves], np.full(int(leaves.sum()), off), None),
+        (runs.patient[inside], entered[inside], runs.key[inside], None),
+    ]
 
 
 def _step_marks(stays: Stays, runs: _Runs, exposure: Exposure) -> _Part:
@@ -444,7 +442,11 @@ def _crossings(stays: Stays, exposure: Exposure) -> tuple[Ints, Floats, Ints]:
 
 
 def _joined(parts: Sequence[_Part], layout: CourseLayout, patients: int) -> CourseMarks:
-    """Put marks of all kinds in order, and read the state off what is known at each."""
+    """Put marks of all kinds in order, and read the state off what is known at each.
+
+    `parts`: marks, at one time those that come first before the others: what is left before what
+    is entered, lower steps before higher ones.
+    """
     who = np.concatenate([part[0] for part in parts])
     time = np.concatenate([part[1] for part in parts])
     unknown = [np.full(part[0].size, -1) for part in parts]
@@ -454,9 +456,11 @@ def _joined(parts: Sequence[_Part], layout: CourseLayout, patients: int) -> Cour
     step = np.concatenate(
         [blank if part[3] is None else part[3] for part, blank in zip(parts, unknown, strict=True)]
     )
-    # At one time: what is left before what is entered, lower steps before higher ones.
-    off = layout.table.shape[0] - 1 - int(layout.transplant)
-    order = np.lexsort((step, key != off, time, who))
+    # Complex numbers are sorted by their real parts, then by the imaginary ones: each part is in
+    # order, or nearly so, and a stable sort merges what is.
+    by = np.empty(who.size, dtype=np.complex128)
+    by.real, by.imag = who, time
+    order = np.argsort(by, kind="stable")
     who, time = who[order], time[order]
     opens = ~_same_as_before(who)
     key = _filled(key[order], opens)

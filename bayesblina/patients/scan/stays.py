@@ -143,8 +143,10 @@ class Settling:
         stays = _no_stays(doses=rows.dose is not None)
         if not found.problems:
             stays, bridged = settled_stays(rows, kept, self.courses, found)
-        for column, bad, what, expected in faults_of_stays(stays, self.names, ordered=self.ordered):
-            found.note(f"stays.{column}", np.unique(stays.patient[bad]), what, expected)
+        if not found.problems:
+            faults = faults_of_stays(stays, self.names, ordered=self.ordered)
+            for column, bad, what, expected in faults:
+                found.note(f"stays.{column}", np.unique(stays.patient[bad]), what, expected)
         found.patients["bridged"] = np.unique(bridged)
         return (_no_stays(doses=rows.dose is not None) if found.problems else stays), found
 

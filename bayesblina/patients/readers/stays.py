@@ -128,7 +128,11 @@ class _Reading:
         """Read all rows."""
         courses, columns = self.courses, self.columns
         patient = pd.Index(self.ids).get_indexer(pd.Index(columns.ids)).astype(np.int64)
-        phase = pd.Series(columns.text(courses.phase)).map(positions_of_texts(courses)).astype("float64")
+        phase = (
+            pd.Series(columns.text(courses.phase))
+            .map(positions_of_texts(courses))
+            .astype("float64")
+        )
         start, stop = self._times(patient)
         unread = np.zeros(patient.size, dtype=bool)
         for column, values in ((courses.start, start), (courses.stop, stop)):

@@ -337,7 +337,8 @@ def count_rows(table: Any, source: str, *conditions: Sequence[Any]) -> list[list
     totals = {
         f"total{index}": row.fill_null(False).cast("int64").sum() for index, row in enumerate(rows)
     }
-    counts = iter(run(table.aggregate(**totals), source).iloc[0].fillna(0).astype("int64"))
+    # There is no sum over no rows.
+    counts = iter(run(table.aggregate(**totals), source).astype("float64").fillna(0.0).iloc[0])
     return [[int(next(counts)) for _ in group] for group in conditions]
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats
-from bayesblina.core.courses import CourseMarks, course_marks, stays_of_phases
+from bayesblina.core.courses import CourseLayout, CourseMarks, course_marks, stays_of_phases
 from bayesblina.core.episodes import AT_RISK
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.scan import CohortScan, coded
@@ -29,17 +30,32 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Rows:
-    """Some patients: `bayesblina.person_time.tabulation.Block`, and their other columns."""
+    """Some patients: `bayesblina.person_time.tabulation.Block`, and their other columns.
+
+    `courses`: how their own states follow from stays; None where the course's marks are theirs.
+    """
 
     size: int
     endpoints: Mapping[str, Outcome]
     phase_start: Floats
     phase_end: Floats
     transplant: Floats | None
-    marks: CourseMarks | None
+    courses: CourseLayout | None
     batch: pa.RecordBatch
+
+    @cached_property
+    def marks(self) -> CourseMarks | None:
+        """Marks of patients' own states, made when they are asked for: not every pass does."""
+        if self.courses is None:
+            return None
+        stays = (
+            stays_of_lists(self.batch.column(STAYS))
+            if STAYS in self.batch.schema.names
+            else stays_of_phases(self.phase_start, self.phase_end)
+        )
+        return course_marks(stays, self.courses, self.size, self.transplant)
 
     def column(self, name: str) -> NDArray[Any]:
         """Take a column as an array."""
@@ -79,15 +95,6 @@ class Asked:
 
         starts, ends = matrix("start"), matrix("end")
         transplant = times("transplant") if "transplant" in read else None
-        courses = self.course.courses
-        marks = None
-        if courses is not None:
-            stays = (
-                stays_of_lists(batch.column(STAYS))
-                if STAYS in read
-                else stays_of_phases(starts, ends)
-            )
-            marks = course_marks(stays, courses, size, transplant)
         return Rows(
             size=size,
             endpoints={
@@ -101,7 +108,7 @@ class Asked:
             phase_start=starts,
             phase_end=ends,
             transplant=transplant,
-            marks=marks,
+            courses=self.course.courses,
             batch=batch,
         )
 

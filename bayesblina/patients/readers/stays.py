@@ -128,19 +128,17 @@ class _Reading:
         """Read all rows."""
         courses, columns = self.courses, self.columns
         patient = pd.Index(self.ids).get_indexer(pd.Index(columns.ids)).astype(np.int64)
-        phase = (
-            pd.Series(columns.text(courses.phase))
-            .map(positions_of_texts(courses))
-            .astype("float64")
-        )
+        text = pd.Series(columns.text(courses.phase))
+        phase = text.map(positions_of_texts(courses)).astype("float64")
         start, stop = self._times(patient)
         unread = np.zeros(patient.size, dtype=bool)
         for column, values in ((courses.start, start), (courses.stop, stop)):
-            unread |= np.isnan(values) & (columns.text(column) != "")
+            if not pd.api.types.is_numeric_dtype(columns.frame[column]):
+                unread |= np.isnan(values) & (columns.text(column) != "")
         cycle = None
         if courses.cycle is not None:
-            text = columns.text(courses.cycle)
-            cycle = np.where(text == "", -1, pd.factorize(text)[0])
+            cycles = columns.text(courses.cycle)
+            cycle = np.where(cycles == "", -1, pd.factorize(cycles)[0])
         return StayRows(
             patient=patient,
             phase=np.asarray(phase.fillna(-1), dtype=np.int64),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bayesblina.core.endpoint_order import order_of_endpoints
-from bayesblina.core.errors import Problem, SpecError
+from bayesblina.core.errors import Problem
 from bayesblina.patients.account import BRIEF, NOT_BRIEF, Account, Line
 from bayesblina.patients.declarations import Courses, Endpoint, Phases
 from bayesblina.patients.readers.columns import CovariateKind
@@ -41,7 +40,7 @@ from bayesblina.patients.scan.checks import (
     levels_of,
     settled_columns,
 )
-from bayesblina.patients.scan.engines import ibis_module, open_table, settled, stamps
+from bayesblina.patients.scan.engines import open_table, settled, stamps
 from bayesblina.patients.scan.reading import (
     InEngine,
     Reading,
@@ -50,14 +49,12 @@ from bayesblina.patients.scan.reading import (
     numbers_of,
     read_columns,
 )
-from bayesblina.patients.scan.stays import STAYS, join_stays
+from bayesblina.patients.scan.stays import ScannedStays, join_stays
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 MEMORY_LIMIT = "1GB"
-# Combinations of levels are numbered by 64 bits.
-MOST_COMBINATIONS = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -483,51 +480,3 @@ def _with_near_ties(
     if ties.transplant is not None:
         columns[column_name("transplant")] = ties.transplant
     return table.mutate(**columns)
-
-
-def _categorical(scan: CohortScan) -> list[ScannedCovariate]:
-    """Pick the categorical covariates."""
-    return [covariate for covariate in scan.covariates if covariate.kind != "continuous"]
-
-
-def combinations(scan: CohortScan) -> int:
-    """Count the combinations of levels of categorical covariates."""
-    return math.prod(max(len(covariate.levels), 1) for covariate in _categorical(scan))
-
-
-def coded(scan: CohortScan) -> Any:
-    """Give each patient the number of the combination of categorical covariates.
-
-    ``id``, ``code``; ``x0`` and so on, the continuous covariates; ``start0``, ``end0`` and so on,
-    the bounds of phases; ``stays`` where phases may recur; ``transplant`` where it is known;
-    ``time:name``, ``event:name`` and ``entry:name`` of each endpoint.
-    """
-    ibis = ibis_module()
-    if combinations(scan) > MOST_COMBINATIONS:
-        raise SpecError(
-            f"The categorical covariates have {combinations(scan):.2g} combinations of levels; in "
-            "a query engine there may be 9e18. Leave some out, or read patients with read_cohort."
-        )
-    code = ibis.literal(0, type="int64")
-    for covariate in _categorical(scan):
-        position = scan.column("covariate", covariate.name).cases(
-            *((level, index) for index, level in enumerate(covariate.levels)), else_=0
-        )
-        code = code * len(covariate.levels) + position.cast("int64")
-    columns = {"id": scan.column("patient"), "code": code}
-    columns |= {f"x{i}": scan.column("covariate", name) for i, name in enumerate(scan.continuous)}
-    columns |= {
-        f"{kind}{index}": scan.column(kind, name)
-        for index, name in enumerate(scan.phases)
-        for kind in ("start", "end")
-    }
-    if scan.recurring:
-        columns[STAYS] = scan.table[STAYS]
-    if scan.transplant is not None:
-        columns["transplant"] = scan.column("transplant")
-    columns |= {
-        f"{kind}:{name}": scan.column(kind, name)
-        for name in scan.endpoints
-        for kind in ("time", "event", "entry")
-    }
-    return scan.table.select(**columns)

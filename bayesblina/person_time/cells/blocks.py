@@ -21,7 +21,7 @@ from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.scan import CohortScan, coded
 from bayesblina.patients.scan.engines import array_of
 from bayesblina.patients.scan.passes import Partial, summed
-from bayesblina.patients.scan.stays import STAYS, stays_of_lists
+from bayesblina.patients.scan.settling import STAYS, stays_of_lists
 from bayesblina.person_time.cells.ordered import Moment, moments
 from bayesblina.person_time.segments import Course
 from bayesblina.person_time.tabulation import AtRisk, at_risk, entries_of

@@ -24,7 +24,7 @@ from bayesblina.patients.cohort import Cohort, Covariate
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.scan import CohortScan
 from bayesblina.patients.scan.passes import PARTS, on_executors
-from bayesblina.patients.scan.stays import STAYS, stays_of_lists, type_of_lists
+from bayesblina.patients.scan.settling import STAYS, stays_of_lists, type_of_lists
 from bayesblina.person_time.cells.assembling import (
     Sums,
     assemble,

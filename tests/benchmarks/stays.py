@@ -1,6 +1,6 @@
 """Time and memory of a long table of stays beside the wide form, on one machine in one run.
 
-uv run python tests/benchmarks/stays.py --out docs/validation/speed-stays.md --patients 1000000
+uv run python tests/benchmarks/stays.py --patients 1000000
 
 The same SYNTHETIC patients twice: 10 stays each in three phases, and the wide form that knows one
 start and one end of each phase. Each way runs in a process of its own: read and check, then events

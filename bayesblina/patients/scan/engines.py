@@ -147,7 +147,7 @@ def _opened(table: Any, connect: Callable[[], Any], registered: str) -> tuple[An
     return opened, name
 
 
-class Store:
+class BlockTable:
     """A table of DuckDB in this process, written block by block; on disk where memory ends.
 
     `engine`: the embedded engine; None for one of its own.

@@ -28,7 +28,7 @@ from bayesblina.patients.readers.sources import (
 )
 from bayesblina.patients.scan.checks import count_rows, named
 from bayesblina.patients.scan.engines import (
-    Store,
+    BlockTable,
     batches,
     ibis_module,
     open_beside,
@@ -128,7 +128,7 @@ def join_stays(
         settled, own = _on_executors(collected, settling), False
     else:
         judged = Judging(settling, column_name("patient"))
-        store = Store(backend if embedded else None, memory_limit)
+        store = BlockTable(backend if embedded else None, memory_limit)
         for part in _parts(patients, rows, beside):
             for batch in batches(part, source):
                 store.add(judged.settle(batch))

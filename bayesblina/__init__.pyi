@@ -32,6 +32,8 @@ from .estimands.occupancies import cured_fraction as cured_fraction
 from .estimands.occupancies import state_occupancy as state_occupancy
 from .estimands.occupancies import time_in_states as time_in_states
 from .estimands.ratios import hazard_ratio as hazard_ratio
+from .estimands.regimes import Between as Between
+from .estimands.regimes import Cycles as Cycles
 from .estimands.regimes import From as From
 from .estimands.regimes import Never as Never
 from .estimands.regimes import WithPhases as WithPhases
@@ -54,9 +56,11 @@ from .output.analysis import analyse_study as analyse_study
 from .output.report.folder import write_report as write_report
 from .output.report.results import read_results as read_results
 from .patients.cohort import Cohort as Cohort
+from .patients.declarations import Courses as Courses
 from .patients.declarations import Endpoint as Endpoint
 from .patients.declarations import Phase as Phase
 from .patients.declarations import Phases as Phases
+from .patients.readers import AdamCourses as AdamCourses
 from .patients.readers import AdamEndpoint as AdamEndpoint
 from .patients.readers import DatedEndpoint as DatedEndpoint
 from .patients.readers import Repairs as Repairs

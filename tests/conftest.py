@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import bayesblina as bb
 from bayesblina import cli
 from bayesblina.inference.fitting import Fit
+from tests.groups import Grouped, rank_of
 
 # Tests compile PyMC's own form of models too, which the package does where nothing else works.
 importlib.import_module("bayesblina.hazards.op_kernels")
@@ -22,48 +23,16 @@ settings.register_profile("repeatable", derandomize=True)
 if not os.environ.get("HYPOTHESIS_RANDOM"):
     settings.load_profile("repeatable")
 
-# What runs in one process: files that share fits, or a run of the demo, and files that compile the
-# same models, which another process would compile at the same time. The longest groups come first,
-# so that no process waits for another at the end; then all other files, each a group of its own.
-GROUPS = {
-    "models": {
-        *("hazards/test_models", "hazards/test_sources", "hazards/test_varying"),
-        *("hazards/test_likelihood", "hazards/test_illness_death", "hazards/test_cure"),
-        "hazards/test_external",
-        "studies/test_reference",
-    },
-    "results": {
-        *("output/test_analysis", "output/test_hiding", "output/test_report"),
-        *("output/test_report_browser", "output/test_report_figures", "output/test_results"),
-        *("cli/test_cli", "cli/test_interrupts", "core/test_masking"),
-    },
-    "what if": {"studies/test_what_if"},
-    "sampling": {"inference/test_sampling", "inference/test_compiling"},
-    "predictions": {"checks/test_comparison", "checks/test_prediction", "checks/test_folds"},
-    "examples": {"test_examples"},
-    "priors": {"checks/priors/test_scaling", "checks/priors/test_scepticism"},
-    "weights": {"studies/test_weights", "studies/test_weighted_effect"},
-    "processes": {"inference/test_compile_cache"},
-    "safety": {"estimands/test_safety"},
-    "masked": {"output/test_masked_folder"},
-    "marks": {"output/test_marks"},
-    "corruption": {"core/test_corruption"},
-}
-GROUP_OF = {stem: name for name, stems in GROUPS.items() for stem in stems}
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Grouped | None:
+    """Keep the tests of a group in one process."""
+    return Grouped(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a group in one process, and begin with the longest groups."""
-    here = Path(__file__).parent
-    rank = {name: place for place, name in enumerate(GROUPS)}
-    order = {}
-    for item in items:
-        path = item.path.with_suffix("")
-        stem = path.relative_to(here).as_posix() if path.is_relative_to(here) else str(path)
-        group = GROUP_OF.get(stem, str(item.path))
-        item.add_marker(pytest.mark.xdist_group(group))
-        order[item] = rank.get(group, len(rank))
-    items.sort(key=order.__getitem__)
+    """Begin with the longest groups."""
+    items.sort(key=lambda item: rank_of(item.nodeid))
 
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")

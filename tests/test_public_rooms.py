@@ -75,7 +75,8 @@ def test_few_names_stand_on_top() -> None:
     functions_and_classes = [
         name for name in dir(bb) if not isinstance(getattr(bb, name), ModuleType)
     ]
-    assert len(functions_and_classes) <= 75
+    # Four of them for courses: how they are read, in two forms, and two regimes.
+    assert len(functions_and_classes) <= 79
 
 
 def printed(code: str) -> set[str]:

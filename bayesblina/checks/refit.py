@@ -95,6 +95,7 @@ def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
             cohort,
             fit.question,
             cuts=more_cuts(fit.person_time),
+            phase_cuts=fit.person_time.phase_cuts,
             weights=weights_of(fit, cohort),
             compress=None if fit.person_time.compression is None else True,
         ),

@@ -106,6 +106,21 @@ def _without_events(fit: Fit) -> list[str]:
         for role, where in _where(fit).items()
         for name, events in zip(fit.person_time.endpoints, by_state, strict=True)
         if events[table["role"].values == role].sum() <= NOBODY
+    ] + _steps_without_events(fit)
+
+
+def _steps_without_events(fit: Fit) -> list[str]:
+    """Find steps, named by the question, in which nobody has an event, where others have some."""
+    if not fit.question.steps:
+        return []
+    table = fit.person_time.table
+    exposed = table["role"].values == "exposed"
+    by_step = table["events"].sum(("interval", "pattern")).transpose("endpoint", "phase").values
+    return [
+        f"{name}: no event in {step}; its hazard ratio is what its prior and the other steps say"
+        for name, events in zip(fit.person_time.endpoints, by_step[:, exposed], strict=True)
+        for step, count in zip(table["phase"].values[exposed], events, strict=True)
+        if count <= NOBODY < events.sum()
     ]
 
 

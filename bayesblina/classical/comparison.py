@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 from scipy.special import chdtrc, ndtri
 
 from bayesblina.core.arrays import Bools, Floats, Ints
@@ -72,8 +73,13 @@ class Comparison:
 
     def groups(self, episodes: Episodes) -> tuple[Bools, Bools]:
         """Episodes of the exposed and of the reference group; other states belong to neither."""
-        role = np.asarray(roles_of(episodes.phases, self.question))[episodes.phase]
+        role = roles_in(episodes, self.question)
         return role == "exposed", role == "reference"
+
+
+def roles_in(episodes: Episodes, question: Question) -> NDArray[np.str_]:
+    """Say what each episode is to a question, shape (episode,): all steps of it are exposed."""
+    return np.asarray(roles_of(episodes.phase_names, question))[episodes.phase]
 
 
 def levels_of_patients(cohort: Cohort, names: Sequence[str]) -> tuple[Ints, list[str]]:
@@ -385,7 +391,7 @@ def cox_row(
 
 def naive_row(comparison: Comparison, episodes: Episodes, *, adjusted: bool) -> dict[str, object]:
     """Compare those who are ever exposed with the others, from the start: the mistake."""
-    exposed = episodes.phase == episodes.phases.index(comparison.question.exposure)
+    exposed = roles_in(episodes, comparison.question) == "exposed"
     ever = np.isin(episodes.patient, episodes.patient[exposed])
     row = _row(comparison, episodes, NAIVE, ever, adjusted=adjusted)
     notes = ["biased: exposed before they could be", str(row["note"])]
@@ -424,12 +430,13 @@ def _row(
 ) -> dict[str, object]:
     """Fit a Cox model to episodes: the exposed, and each state that is not compared.
 
-    `exposed`: episodes that count as exposed; by default those in the exposed phase.
+    `exposed`: episodes that count as exposed; by default those in the exposed phase, whatever the
+    step.
     """
     cohort = comparison.cohort
+    role = roles_in(episodes, comparison.question)
     if exposed is None:
-        exposed = episodes.phase == episodes.phases.index(comparison.question.exposure)
-    role = np.asarray(roles_of(episodes.phases, comparison.question))[episodes.phase]
+        exposed = role == "exposed"
     others = np.unique(episodes.phase[role == "other"])
     states = [exposed & (role != "other"), *(episodes.phase == phase for phase in others)]
     matrix = np.stack(states, axis=1).astype(np.float64)

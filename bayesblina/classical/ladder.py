@@ -92,7 +92,8 @@ def bias_ladder(
     comparison = Comparison.of(cohort, question)
     if fit is None:
         return ladder_of(comparison, landmarks=landmarks)
-    person_time = cells.person_time(cohort, question, cuts=fit.person_time.cuts)
+    own = fit.person_time
+    person_time = cells.person_time(cohort, question, cuts=own.cuts, phase_cuts=own.phase_cuts)
     if not _same_patients(person_time, fit.person_time):
         raise SpecError("The fit is of other patients than the cohort given.")
     return ladder_of(

@@ -116,6 +116,7 @@ def compare_with_published(cohort: Cohort, fit: Fit, *, landmark: float) -> pd.D
     >>> list(table["source"].unique())
     ['published', 'Simon-Makuch', 'posterior', 'Mantel-Byar']
     """
+    require_kind(cohort, Cohort, "cohort")
     require_kind(fit, Fit, "fit")
     if fit.question.exposure != "maintenance" or fit.question.reference is not None:
         raise EstimandError("The published comparison is of maintenance with no maintenance.")

@@ -298,7 +298,9 @@ def validate(
         flow = [
             line
             for episodes in find_episodes(cohort, question).values()
-            for line in account_of(episodes, cohort.patients, roles_of(episodes.phases, question))
+            for line in account_of(
+                episodes, cohort.patients, roles_of(episodes.phase_names, question)
+            )
         ]
         account = cohort.account(cuts=request.sampling["cuts"] or ())
         account += Account(lines=tuple(flow), unit=cohort.unit)
@@ -384,6 +386,7 @@ def _tell(analysis: Analysis, out: Path, manner: Manner, *, command: str) -> int
 
     fit, left = analysis.fit, analysis.shown
     rows = analysis.tables["hazard_ratios"].to_dict("records")
+    by_step = analysis.tables.get("hazard_ratios_by_step")
     sentences = [sentence(row, fit) for row in rows]
     manner.say(*sentences)
     if left.withheld:
@@ -407,6 +410,7 @@ def _tell(analysis: Analysis, out: Path, manner: Manner, *, command: str) -> int
             "synthetic": fit.person_time.synthetic,
             "seed": fit.provenance.seed,
             "hazard_ratios": rows,
+            **({} if by_step is None else {"hazard_ratios_by_step": by_step.to_dict("records")}),
             "sentences": sentences,
             "minimum_count": left.minimum,
             "withheld": list(left.withheld),

@@ -249,14 +249,16 @@ def fill_bounds(
         bounds[m + 1] = choose(np.isnan(mark), np.inf, mark)
 
 
-def settle_bounds(bounds: Any, begin: Any, stop: Any, from_times: Any, widths: Any) -> None:
+def settle_bounds(
+    bounds: Any, marks: Any, begin: Any, stop: Any, from_times: Any, widths: Any
+) -> None:
     """Move marks that are all but at the begin or the end of time at risk to there.
 
-    What begins less than a hundredth of a day before the end is not entered: the event stays in
-    the state before.
+    `marks`: how many there are. What begins less than a hundredth of a day before the end is not
+    entered: the event stays in the state before.
     """
     width = tie_width(stop, from_times, widths)
-    for m in range(1, len(bounds) - 1):
+    for m in range(1, marks + 1):
         bounds[m] = settled(bounds[m], begin, stop, width)
 
 
@@ -266,11 +268,11 @@ def settled(mark: Any, begin: Any, stop: Any, width: Any) -> Any:
     return choose(at_end, stop, choose(near(mark, begin), begin, mark))
 
 
-def order_bounds(bounds: Any) -> None:
+def order_bounds(bounds: Any, marks: Any) -> None:
     """Let a state last until the next one that is entered, whatever lies between them."""
-    for m in range(len(bounds) - 2, 0, -1):
+    for m in range(marks, 0, -1):
         bounds[m] = lesser(bounds[m], bounds[m + 1])
-    for m in range(len(bounds) - 2):
+    for m in range(marks):
         bounds[m + 1] = choose(near(bounds[m + 1], bounds[m]), bounds[m], bounds[m + 1])
 
 
@@ -323,7 +325,7 @@ def state_bounds(
     layout = lay_out(phases, ends=ends is not None, transplant=transplant is not None)
     bounds = marked_bounds(layout.marks, starts, starts if ends is None else ends, transplant)
     with np.errstate(invalid="ignore"):  # infinite times are near to none
-        order_bounds(bounds)
+        order_bounds(bounds, len(layout.marks))
     return bounds, layout.states, layout.segment_states
 
 

@@ -25,6 +25,8 @@ SIDES = ("exposed", "reference")
 INTERVAL_ENDS = ("interval_start", "interval_stop")
 # The companion's interval that stands beside the answer.
 TAIL = 0.025
+# Over what a hazard ratio is given.
+Over = Literal["average", "interval", "step"]
 # A phase, several phases, or values of covariates.
 Side = str | Sequence[str] | Mapping[str, str | float]
 # What is concluded of the exposed phase's hazard: that it is lower, or that it is higher.
@@ -38,7 +40,7 @@ def hazard_ratio(
     *,
     exposed: Side | None = None,
     reference: Side | None = None,
-    over: Literal["average", "interval", "since_entry"] = "average",
+    over: Over = "average",
     by: str | None = None,
 ) -> xr.Dataset:
     """Hazard ratio between phases, sets of phases, or covariate values, by draw.
@@ -59,8 +61,9 @@ def hazard_ratio(
     over
         ``"average"``: one ratio, the geometric mean over intervals weighted by the endpoint's
         events, which is the average over the event times of those at risk. ``"interval"``: the
-        ratio in each interval. ``"since_entry"``: the exposed phase's ratio by time since entering
-        it, in a model in which it varies so, averaged over intervals by the events in the phase.
+        ratio in each interval. ``"step"``: the exposed phase's ratio by step of the question's
+        measure (time since entering it, without one), in a model in which it varies so, averaged
+        over intervals by the events in the step.
     by
         Covariate by whose levels the phase's effect differs in the model (its subgroup): one ratio
         for each level. Without it the ratio is averaged over levels, too, by their events.
@@ -69,8 +72,12 @@ def hazard_ratio(
     -------
     xarray.Dataset
         ``hazard_ratio`` over (chain, draw, endpoint), or (chain, draw, endpoint, interval) with
-        the coordinates ``interval_start`` and ``interval_stop``, or (chain, draw, endpoint, piece)
-        with the coordinate ``since``; with `by` over (..., subgroup). It is conditional on the
+        the coordinates ``interval_start`` and ``interval_stop``, or (chain, draw, endpoint, step)
+        with the names of the steps, and with the coordinate ``begins``: the time, amount or number
+        from which on the measure is in the step (missing where time since the end has not begun,
+        since the patient is in the phase); the attribute ``scale`` names what it counts, and
+        ``measure`` and ``amount`` are the question's. With `by` over
+        (..., subgroup). It is conditional on the
         covariates in the model; the attributes say so. For the marginal ratio, which fades over
         time, compare `hazard` between regimes. In a model with cured patients it is the ratio
         among those who are not; `average_hazard_ratio` is that of all.
@@ -137,12 +144,12 @@ def _ratio(
     exposed: Side | None,
     reference: Side | None,
     *,
-    over: Literal["average", "interval", "since_entry"],
+    over: Over,
     by: str | None,
 ) -> xr.DataArray:
     """Work out the logarithm of what `hazard_ratio` gives; its attributes say what is compared."""
-    if over not in ("average", "interval", "since_entry"):
-        raise EstimandError(f"over must be 'average', 'interval' or 'since_entry', got {over!r}.")
+    if over not in get_args(Over):
+        raise EstimandError(f"over must be 'average', 'interval' or 'step', got {over!r}.")
     if by is not None and fit.definition.roles.get("subgroup") != by:
         raise EstimandError(
             f"The hazard ratio does not differ by '{by}' in model '{fit.definition.name}'. Fit the "
@@ -157,7 +164,7 @@ def _ratio(
             raise EstimandError("Give the reference's covariates too.")
         reference = table["treatment"].values[table["role"].values == "reference"].tolist()
     if isinstance(exposed, Mapping) and isinstance(reference, Mapping):
-        if over == "since_entry" or by is not None:
+        if over == "step" or by is not None:
             raise EstimandError("A ratio between covariate values varies with neither.")
         labels = [
             ", ".join(f"{name} {value}" for name, value in side.items())
@@ -176,8 +183,8 @@ def _ratio(
         labels[1] = question.reference or f"no {question.exposure}"
     else:
         _require_apart(fit, sides)
-    if over == "since_entry":
-        ratio = _since_entry(fit, sides, by=by)
+    if over == "step":
+        ratio = _by_step(fit, sides, by=by)
     else:
         treatment = table["treatment"].values.astype(str)
         states = [np.flatnonzero(np.isin(treatment, side)) for side in sides]
@@ -233,30 +240,36 @@ def _averaged(values: Floats, weights: Floats, *, axis: int) -> Floats:
     return np.where(constant, np.take(values, [0], axis=axis), mean)
 
 
-def _since_entry(fit: Fit, sides: list[list[str]], *, by: str | None) -> xr.DataArray:
+def _by_step(fit: Fit, sides: list[list[str]], *, by: str | None) -> xr.DataArray:
     table, (exposed, reference) = fit.person_time.table, sides
     treatment = table["treatment"].values.astype(str)
     states = np.flatnonzero(treatment == exposed[0])
     if len(exposed) > 1 or by is not None or "log_hazard_ratio_by_piece" not in fit.posterior:
         raise EstimandError(
-            "Only the exposed phase of a model in which its effect varies with time since entering "
-            "it has a ratio by that time: fit the model 'since_entry'."
+            "Only the exposed phase of a model in which its effect varies by step, such as with "
+            "time since entering it, has a ratio by step: fit the model 'since_entry'."
         )
     others = np.flatnonzero(np.isin(treatment, reference))
     events = table["events"].sum("pattern").values.astype(np.float64)
-    by_piece = []
-    for piece in states:
-        ratio = _between_states(fit, np.array([piece]), others)
-        weights = np.broadcast_to(events[:, None, :, piece], ratio.shape[1:])
+    by_step = []
+    for state in states:
+        ratio = _between_states(fit, np.array([state]), others)
+        weights = np.broadcast_to(events[:, None, :, state], ratio.shape[1:])
         averaged = _averaged(ratio, weights, axis=2)
-        by_piece.append(_averaged(averaged, weights[:, :1], axis=3)[:, :, 0, 0])
+        by_step.append(_averaged(averaged, weights[:, :1], axis=3)[:, :, 0, 0])
+    begins = table["since"].values[states]
     return by_draw(
         fit,
-        np.stack(by_piece, axis=2),
-        ("endpoint", "piece"),
+        np.stack(by_step, axis=2),
+        ("endpoint", "step"),
         endpoint=table["endpoint"].values,
-        piece=[str(name) for name in table["phase"].values[states]],
-        since=("piece", table["since"].values[states]),
+        step=[str(name) for name in table["phase"].values[states]],
+        # While a patient is in the phase, time since its end has not begun.
+        begins=("step", np.where(begins < 0, np.nan, begins)),
+    ).assign_attrs(
+        scale=fit.question.scale(fit.person_time.unit),
+        measure=fit.question.measure or "since_entry",
+        amount=fit.question.amount,
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
-from bayesblina.core.courses import CourseLayout, Stays, course_marks
+from bayesblina.core.course_marks import course_marks
+from bayesblina.core.courses import CourseLayout, Stays
 from bayesblina.core.episodes import OFF_TREATMENT
 from bayesblina.core.errors import EstimandError
 from bayesblina.person_time.question import Question
@@ -237,7 +239,34 @@ def _is_number(given: object) -> bool:
 
 
 Regime = Never | From | Between | Cycles | WithPhases
+# Regimes that give the exposed phase, by what files call them.
+KINDS: Mapping[str, type[From | Between | Cycles | WithPhases]] = MappingProxyType(
+    {"from": From, "between": Between, "cycles": Cycles, "with_phases": WithPhases}
+)
 REGIMES = "Never(), From(time), Between(start, end), Cycles(...) or WithPhases({phase: time})"
+
+
+def regime_of(content: Mapping[str, Any]) -> Regime:
+    """Make the regime that a table of a file names: its kind, and what the kind takes.
+
+    >>> regime_of({"kind": "between", "start": 6, "end": 12}).label
+    'from 6 to 12'
+    """
+    taken = {name: value for name, value in content.items() if name != "kind"}
+    return KINDS[content["kind"]](**taken)
+
+
+def content_of(regime: Regime) -> dict[str, Any]:
+    """Name a regime as files do.
+
+    >>> content_of(WithPhases({"maintenance": 8.0}))
+    {'kind': 'with_phases', 'starts': {'maintenance': 8.0}}
+    """
+    kind = next(name for name, known in KINDS.items() if isinstance(regime, known))
+    values = {item.name: getattr(regime, item.name) for item in fields(regime)}
+    return {"kind": kind} | {
+        name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()
+    }
 
 
 def effects_begin(

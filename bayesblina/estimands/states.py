@@ -14,6 +14,7 @@ from bayesblina.core.occupancy import StateCourse, follow, probabilities, step
 from bayesblina.estimands.draws import blocks
 from bayesblina.estimands.paths import when_fallen
 from bayesblina.estimands.populations import Group
+from bayesblina.estimands.windows import require_held
 from bayesblina.hazards.likelihood import log_hazard
 from bayesblina.hazards.parts import SiteFrailty
 from bayesblina.inference.fitting import Fit
@@ -61,6 +62,7 @@ class RegimeCourses:
     @classmethod
     def of(cls, fit: Fit, group: Group, route: Route) -> RegimeCourses:
         """Take the courses of a group of patients from a fit."""
+        require_held(fit.person_time.layout, fit.definition.name)
         if group.patterns is None and isinstance(fit.definition.groups, SiteFrailty):
             raise EstimandError(
                 f"Model '{fit.definition.name}' has groups that differ in each transition: courses "

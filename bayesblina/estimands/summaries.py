@@ -22,6 +22,8 @@ from bayesblina.inference.convergence import (
 
 # Coordinates of estimates that stand beside each.
 BESIDE_NUMBERS = (
+    # Of hazard ratios by step: where it begins.
+    "begins",
     "direction",
     "companion_median",
     "companion_lower",
@@ -58,8 +60,9 @@ def summary(
         ``ess_bulk``, ``ess_tail``, ``r_hat``; for hazard ratios what stands beside each
         (`bayesblina.hazard_ratio`): ``companion_median``, ``companion_lower``, ``companion_upper``
         (95 %), ``companion_probability_below_1``, ``baseline``, ``baseline_shift``,
-        ``event_times``; for curves ``supported``; and ``converged``. A quantity that is the same in
-        every draw has ``sd`` and ``mcse`` 0, all draws as its effective sample size, and R-hat 1.
+        ``event_times``; by step ``begins``; for curves ``supported``; and ``converged``. A quantity
+        that is the same in every draw has ``sd`` and ``mcse`` 0, all draws as its effective sample
+        size, and R-hat 1.
         Its attributes ``synthetic`` and ``unit`` are those of the draws, where they have any.
 
         For times that some draws do not reach by the horizon there is no mean: the columns are

@@ -46,12 +46,14 @@ def observation(episodes: Mapping[str, Episodes], *, unit: str) -> Observation:
         turn = np.concatenate([[True], np.diff(own.patient) != 0])
         begin[name] = own.start[turn]
         end[name] = own.stop[np.concatenate([turn[1:], [True]])]
-    phase = np.concatenate([own.phase for own in episodes.values()])
+    # By phase, whatever its step.
+    names = next(iter(episodes.values())).phase_names
+    phase = np.concatenate([np.asarray(names)[own.phase] for own in episodes.values()])
     start = np.concatenate([own.start for own in episodes.values()])
     earliest = {
-        name: float(start[phase == index].min())
-        for index, name in enumerate(next(iter(episodes.values())).phases)
-        if (phase == index).any()
+        name: float(start[phase == name].min())
+        for name in dict.fromkeys(names)
+        if (phase == name).any()
     }
     return observation_of(begin, end, earliest, unit=unit)
 
@@ -153,6 +155,17 @@ def require_curves(
     if times is not None:
         window.require_times(times)
     return window
+
+
+def require_held(layout: CourseLayout | None, model: str) -> None:
+    """Refuse courses where treatment states would go on by themselves after a relapse."""
+    if layout is not None and layout.exposure.passes:
+        raise EstimandError(
+            f"measure='{layout.exposure.measure}' enters its steps as time passes, also after "
+            f"a relapse, and in the courses of model '{model}' whoever relapses stays in the "
+            "treatment state of that moment. Ask with measure='current' or 'episode', or "
+            "amount='cycles'; or take a model without such courses."
+        )
 
 
 def _given(regimes: tuple[Regime, ...]) -> tuple[Regime, ...]:

@@ -163,7 +163,7 @@ class FittedCurves:
 def midpoints(start: Floats, last: float) -> Floats:
     """Midpoints of intervals, which begin at `start`; the open one ends with follow-up."""
     if last <= start[-1]:
-        last = float(start[-1] + (start[-1] - start[-2]))
+        last = float(start[-1] + ((start[-1] - start[-2]) or 1.0))
     return np.asarray((start + np.append(start[1:], last)) / 2.0)
 
 
@@ -236,15 +236,27 @@ def follow_up_end(person_time: PersonTime) -> float:
     return float(person_time.table["last_exit"].values.max())
 
 
-def longest_since_entry(person_time: PersonTime) -> float:
-    """Longest time since entering the exposed phase at which anybody is at risk in it.
+def step_scale(person_time: PersonTime, states: Ints) -> tuple[Floats, float]:
+    """Say where the steps of the exposure begin on their own scale, and where the last one ends.
 
-    Time; that of the last piece's patients who were seen to enter it, or any later time.
+    `states`, shape (step,): positions of the steps' states, in order.
+    Result: `begins`, shape (step,): times, amounts or numbers from 0 on; `last`: end of the last
+    step. Of times that is the longest that anybody was at risk in it; the most that anybody had of
+    a phase is not known, so that the last step of an amount, or of episodes, is taken to be as wide
+    as the one before it (which `midpoints` does where the end is not after the beginning).
     """
-    table = person_time.table
-    longest = table["longest_in"].values.max(axis=0)
-    entered = (table["role"].values == "exposed") & (longest > 0)
-    return float((table["since"].values + longest)[entered].max(initial=0.0))
+    table, layout = person_time.table, person_time.layout
+    measure = "since_entry" if layout is None else layout.exposure.measure
+    begins = table["since"].values[states]
+    if measure == "episode":
+        return begins - 1.0, 0.0
+    if measure == "cumulative":
+        return begins, 0.0
+    longest = table["longest_in"].values[:, states].max(axis=0)
+    # Time in the phase is none since its end: an effect is carried over from there.
+    entered = (longest > 0) & (begins >= 0)
+    last = float((begins + longest)[entered].max(initial=0.0))
+    return np.maximum(begins, 0.0), last
 
 
 def prior_sds(definition: ModelDefinition, design: Design) -> Floats:
@@ -374,13 +386,13 @@ def walks_over_time(person_time: PersonTime, design: Design) -> Walks:
 
 
 def walks_since_entry(person_time: PersonTime, design: Design) -> Walks:
-    """Work out the walks, one for each endpoint, of an effect that varies since entry.
+    """Work out the walks, one for each endpoint, of an effect that varies by step.
 
-    Over the pieces; their event-weighted mean is zero.
+    Over the steps (by default of time since entry); their event-weighted mean is zero.
     """
     table, states = person_time.table, design.pieces.argmax(axis=0)
     inside = table["events"].values.astype(np.float64)[:, :, states].sum(axis=(1, 3))
-    distances = clock(table["since"].values[states], longest_since_entry(person_time), inside)
+    distances = clock(*step_scale(person_time, states), inside)
     return walks(distances, inside + PSEUDO_EVENTS)
 
 

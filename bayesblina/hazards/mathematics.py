@@ -53,8 +53,10 @@ GROUPS = {"levels": "u[e, g]", "patient": "u[i]"}
 UNNAMED = "a covariate to be named"
 
 
-def mathematics(definition: ModelDefinition) -> str:
+def mathematics(definition: ModelDefinition, *, scale: str = "") -> str:
     """Write a model's hazard, likelihood and priors.
+
+    `scale`: what steps of the exposed phase's effect are of; by default time since entering it.
 
     >>> from bayesblina import load_model
     >>> print(mathematics(load_model("free")).splitlines()[0])
@@ -67,7 +69,9 @@ def mathematics(definition: ModelDefinition) -> str:
     )
     terms = (
         f"b[e{', s' if stratified else ''}](t)",
-        RATIOS[definition.phases.kind],
+        "r[e, k](step)"
+        if scale and isinstance(definition.phases, PhasesSinceEntry)
+        else RATIOS[definition.phases.kind],
         "x[i]'c[e]",
         GROUPS[groups.kind] if groups else "",
         *(
@@ -87,7 +91,7 @@ def mathematics(definition: ModelDefinition) -> str:
     for title, text in (
         ("Likelihood", _likelihood(definition)),
         ("Baseline", _baseline(definition)),
-        ("Phases", _phases(definition)),
+        ("Phases", _phases(definition, scale)),
         ("Covariates", _covariates(definition)),
         ("Endpoints", _endpoints(definition)),
         ("Groups", _groups(definition)),
@@ -196,7 +200,7 @@ def _baseline(definition: ModelDefinition) -> str:
             )
 
 
-def _phases(definition: ModelDefinition) -> str:
+def _phases(definition: ModelDefinition, scale: str) -> str:
     phases = definition.phases
     prior = f"exp(r): {_interval(phases.prior)}, that is {_normal(phases.prior)}"
     match phases:
@@ -207,10 +211,12 @@ def _phases(definition: ModelDefinition) -> str:
                 f"{_spread(change, 'phase_walk_sd')}."
             )
         case PhasesSinceEntry(change=change):
+            over = "the time since entering the phase, long after against just after"
+            if scale:
+                over = f"the steps of {scale}, the last against the first"
             return (
                 f"{prior}, for the event-weighted average; the exposed phase's departs from it by "
-                "a random walk over the time since entering the phase, long after against just "
-                f"after: {_spread(change, 'phase_walk_sd')}."
+                f"a random walk over {over}: {_spread(change, 'phase_walk_sd')}."
             )
         case PhasesBySubgroup(change=change, subgroup=name):
             return (

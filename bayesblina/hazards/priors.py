@@ -285,42 +285,68 @@ def prior_fields(schema: type[BaseModel]) -> Mapping[str, PriorField]:
 
 def explain(error: ValidationError, schema: type[BaseModel], *, source: str) -> str:
     """Word a validation error: where, what, and the keys that are known there."""
-    lines = []
+    # What is wrong at each place; of what may be of several kinds, how it is none of them.
+    wrong: dict[tuple[int | str, ...], dict[tuple[int | str, ...], list[str]]] = {}
     for item in error.errors():
         path = item["loc"]
-        where = ".".join(map(str, _follow(schema, path)[0])) or "the file"
-        message = f"{item['msg'].removeprefix('Value error, ')}."
+        keys, _, of_kinds = _follow(schema, path)
+        message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = f"unknown key. {nearest(str(path[-1]), _follow(schema, path[:-1])[1])}"
-        lines.append(f"{where}: {message}")
+        messages = wrong.setdefault(tuple(of_kinds or keys), {}).setdefault(tuple(keys), [])
+        if message not in messages:
+            messages.append(message)
+    lines = []
+    for places in wrong.values():
+        # Of the kind that is meant, more could be read.
+        deepest = max(map(len, places))
+        for named, messages in places.items():
+            if len(named) == deepest:
+                said = "; or: ".join(messages)
+                where = ".".join(map(str, named)) or "the file"
+                lines.append(f"{where}: {said}" + ("" if said.endswith(".") else "."))
     return listed(lines, source=source)
 
 
 def _follow(
     schema: type[BaseModel], path: Sequence[int | str]
-) -> tuple[list[int | str], list[str]]:
+) -> tuple[list[int | str], list[str], list[int | str]]:
     """Follow a path into a schema: the keys on it, and the keys that are known at its end.
 
     What tells the kinds of a part apart is no key. Nothing is known where the path leaves the
-    schema.
+    schema. Last, the keys up to the first part that may be of several kinds without a name; empty
+    without one.
     """
     keys: list[int | str] = []
+    of_kinds: list[int | str] = []
     here: list[Any] = [schema]
     for part in path:
         kind = [member for member in here if _is_section(member) and _kind(member) == part]
         if len(here) > 1 and kind:
             here = kind
             continue
+        if len(here) > 1 and isinstance(part, str):
+            # Of each kind pydantic tells by itself what is wrong.
+            of_kinds = of_kinds or [*keys]
+            here = [
+                member
+                for member in here
+                if part.startswith(getattr(get_origin(member) or member, "__name__", "?"))
+            ]
+            continue
         keys.append(part)
         annotation = None
         if here and get_origin(here[0]) is dict:
             annotation = get_args(here[0])[1]
+        elif here and get_origin(here[0]) is list:
+            annotation = get_args(here[0])[0]
         elif here and _is_section(here[0]):
             fields = here[0].model_fields.items()
             annotation = next((f.annotation for n, f in fields if part in (n, f.alias)), None)
         here = list(_members(annotation))
     sections = filter(_is_section, here[:1])
-    return keys, [f.alias or name for member in sections for name, f in member.model_fields.items()]
+    known = [f.alias or name for member in sections for name, f in member.model_fields.items()]
+    return keys, known, of_kinds
 
 
 def _kind(section: type[BaseModel]) -> object:

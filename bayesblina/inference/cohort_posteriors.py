@@ -77,7 +77,13 @@ class _CohortsAtRisk:
 
 
 def cohort_posteriors(
-    time: Floats, start: Floats, event: Bools, *, prior_mean: float, prior_sd: float
+    time: Floats,
+    start: Floats,
+    event: Bools,
+    *,
+    prior_mean: float,
+    prior_sd: float,
+    stays: Floats | None = None,
 ) -> CohortPosteriors:
     """Posterior of the log hazard ratio in each cohort: Breslow's partial likelihood, normal prior.
 
@@ -87,6 +93,8 @@ def cohort_posteriors(
     infinite where there is none.
     `event`, shape (cohort, patient): whether follow-up ends with the event.
     `prior_mean`, `prior_sd`: of the log hazard ratio.
+    `stays`, shape (stay, 2): time from the start at which stays in the phase begin and end; None
+    for one that goes on.
 
     At an event those are at risk whose follow-up has not ended before it; those are in the phase
     who began it before the event, not at it. Means are sums over an equally spaced grid, and
@@ -94,15 +102,17 @@ def cohort_posteriors(
     of the spacing: Trefethen and Weideman (2014), doi:10.1137/130932132.
     """
     some_in, some_out = (start < time).any(axis=1), ((time > 0.0) & (start > 0.0)).any(axis=1)
+    if stays is not None:
+        some_out |= (start + stays[0, 1] < time).any(axis=1)
     compared = event.any(axis=1) & some_in & some_out
     columns = np.full((6, compared.size), np.nan)
     rows = np.flatnonzero(compared)
     step = max(1, BLOCK // time.shape[1])
     for first in range(0, rows.size, step):
         some = rows[first : first + step]
-        columns[:, some] = _posteriors(
-            _risk(time[some], start[some], event[some]), prior_mean, prior_sd
-        )
+        own = time[some], start[some], event[some]
+        risk = _risk(*own) if stays is None else _risk_in_stays(*own, stays)
+        columns[:, some] = _posteriors(risk, prior_mean, prior_sd)
     return CohortPosteriors(*columns)
 
 
@@ -138,6 +148,25 @@ def _risk(time: Floats, start: Floats, event: Bools) -> _CohortsAtRisk:
         share=padded,
         rest=1.0 - padded,
     )
+
+
+def _risk_in_stays(time: Floats, start: Floats, event: Bools, stays: Floats) -> _CohortsAtRisk:
+    """Count who is at risk at every event, and in one of the stays, cohort by cohort."""
+    counts = event.sum(axis=1)
+    share, exposed = np.zeros((counts.size, int(counts.max()))), np.zeros(counts.size)
+    for row, (last, begun) in enumerate(zip(time, start, strict=True)):
+        begin, end = (begun[:, None] + stays[:, side] for side in (0, 1))
+        end = np.minimum(end, last[:, None])
+        given = begin < end
+        at = last[event[row]]
+        entered, left = (
+            np.searchsorted(np.sort(edges[given]), at, side="left") for edges in (begin, end)
+        )
+        at_risk = last.size - np.searchsorted(np.sort(last), at, side="left")
+        share[row, : at.size] = (entered - left) / at_risk
+        inside = (begin < last[:, None]) & (last[:, None] <= begun[:, None] + stays[:, 1])
+        exposed[row] = (inside.any(axis=1) & event[row]).sum()
+    return _CohortsAtRisk(exposed=exposed, share=share, rest=1.0 - share)
 
 
 def _posteriors(risk: _CohortsAtRisk, prior_mean: float, prior_sd: float) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesblina.core.arrays import Floats
-from bayesblina.core.courses import measure_at
+from bayesblina.core.course_marks import measure_at
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import default_cuts, round_cuts
 from bayesblina.hazards.definition import ModelDefinition
@@ -197,8 +197,9 @@ def _phase_cuts(cohort: Cohort | CohortScan, question: Question) -> Floats:
     times = times[np.isfinite(times)]
     if np.unique(times).size < 2:
         raise SpecError(
-            f"Fewer than two events in {question.exposure}: its effect cannot vary with time since "
-            "entering it. Take a model with a constant effect, or give phase_cuts."
+            f"Fewer than two events in {question.exposure} at different times since entering it, "
+            "or amounts of it: its effect cannot vary with these. Take a model with a constant "
+            "effect, or give phase_cuts."
         )
     cuts = default_cuts(times, endpoints=len(episodes))
     if not cuts.size:

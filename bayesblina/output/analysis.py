@@ -21,6 +21,7 @@ from bayesblina.core.errors import SpecError, require_kind
 from bayesblina.core.files import readable, write_text
 from bayesblina.core.masking import MINIMUM_COUNT
 from bayesblina.core.masking.minimum import require_minimum
+from bayesblina.estimands.regimes import Never, Regime
 from bayesblina.hazards.definition import ModelDefinition, load_model
 from bayesblina.inference import fitting
 from bayesblina.inference.fitting import Fit
@@ -231,6 +232,7 @@ def analyse(
     landmarks: Sequence[float] | None = None,
     times: Sequence[float] | None = None,
     starts: Sequence[float] = (),
+    regimes: Sequence[Regime] = (),
     thresholds: Sequence[float] = (),
     adverse_events: AdverseEvents | None = None,
     title: str = "",
@@ -259,6 +261,9 @@ def analyse(
         Further landmarks; by default quartiles of the entries into the exposed phase.
     starts
         Times from which on the exposed phase is given, a regime and a curve each, besides never.
+    regimes
+        Further regimes, a curve each from the first landmark on: ``Between(6.0, 12.0)``,
+        ``Cycles(start=6.0, on=1.0, off=2.0, times=3)``, ``WithPhases(...)``.
     thresholds
         Hazard ratios for each of which the probability of being below is told, besides 1.
     adverse_events
@@ -333,6 +338,7 @@ def analyse(
             landmarks=None if landmarks is None else _numbers(landmarks, "landmarks"),
             times=None if times is None else _numbers(times, "times"),
             starts=_numbers(starts, "starts"),
+            further=_regimes(regimes),
             thresholds=_numbers(thresholds, "thresholds"),
         ),
         sampling={"seed": 1, **sampling},
@@ -343,6 +349,14 @@ def analyse(
     return answer(
         request, fit=fit, adverse_events=adverse_events, progress=Progress(), bars=progress
     )
+
+
+def _regimes(given: Any) -> tuple[Regime, ...]:
+    """Take regimes besides never, which is there already."""
+    require_kind(given, list | tuple, "regimes")
+    for regime in given:
+        require_kind(regime, Regime, "regimes")
+    return tuple(regime for regime in given if not isinstance(regime, Never))
 
 
 def _numbers(values: Any, argument: str) -> tuple[float, ...]:

@@ -12,8 +12,8 @@ from typing import Any
 
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import validate_cuts
-from bayesblina.estimands.regimes import From, Never, Regime
-from bayesblina.estimands.windows import observation, require_curves
+from bayesblina.estimands.regimes import From, Never, Regime, regime_of
+from bayesblina.estimands.windows import observation, require_curves, require_held
 from bayesblina.hazards.definition import ModelDefinition, require_roles
 from bayesblina.hazards.parts import IllnessDeath
 from bayesblina.output.result_files import require_file_names
@@ -34,6 +34,7 @@ class Curves:
     entered the exposed phase.
     `times`: times at the first landmark; None takes those of `bayesblina.survival`.
     `starts`: times from which on the exposed phase is given, a regime each besides never.
+    `further`: further regimes, after those.
     `thresholds`: hazard ratios below which the posterior probability is asked for, besides 1.
     """
 
@@ -41,6 +42,7 @@ class Curves:
     landmarks: tuple[float, ...] | None = None
     times: tuple[float, ...] | None = None
     starts: tuple[float, ...] = ()
+    further: tuple[Regime, ...] = ()
     thresholds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -53,8 +55,8 @@ class Curves:
 
     @property
     def regimes(self) -> tuple[Regime, ...]:
-        """Regimes at the first landmark: never, then one for each start."""
-        return (Never(), *map(From, self.starts))
+        """Regimes at the first landmark: never, then one for each start, then further ones."""
+        return tuple(dict.fromkeys((Never(), *map(From, self.starts), *self.further)))
 
     @property
     def asked_landmarks(self) -> tuple[float, ...]:
@@ -119,6 +121,7 @@ class Request:
         require_roles(self.model, _levels(cohort.covariates))
         joint = self.model.endpoints
         if isinstance(joint, IllnessDeath):
+            require_held(layout, self.model.name)
             find_transitions(cohort, question, death=joint.death, relapse_free=joint.relapse_free)
         require_file_names(list(episodes))
 
@@ -144,12 +147,13 @@ def request_of(
     content = study.content
     # What is wrong in the file itself is told before the patients are read.
     question, model, asked = study.question(), study.model(), content.curves.model_dump()
+    further = tuple(map(regime_of, asked.pop("regimes")))
     lists = {name: tuple(value) for name, value in asked.items() if isinstance(value, list)}
     request = Request(
         cohort=study.patients(table),
         question=question,
         model=model,
-        curves=Curves(**{**asked, **lists}),
+        curves=Curves(**{**asked, **lists}, further=further),
         sampling=content.fit.model_dump() | ({} if seed is None else {"seed": seed}),
         title=content.title or study.path.stem,
         command=command,

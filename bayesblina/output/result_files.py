@@ -37,6 +37,7 @@ SUMMARY = "summary.md"
 TEXTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "hazard_ratios": ("endpoint",),
+        "hazard_ratios_by_step": ("endpoint", "step"),
         "survival": ("endpoint", "regime"),
         "survival_by_landmark": ("endpoint", "regime"),
         "restricted_means": ("endpoint", "regime"),
@@ -59,7 +60,7 @@ TEXTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 NEEDED = ("hazard_ratios", "survival", "diagnostics")
 RESULTS = frozenset({FIT, UNMASKED, RECORD, REPORT, SUMMARY, *(f"{name}.csv" for name in TEXTS)})
 SUFFIXES = ("png", "svg")
-FIGURE = re.compile(rf"(survival_[\w-]*|hazard_ratio)\.({'|'.join(SUFFIXES)})")
+FIGURE = re.compile(rf"(survival_[\w-]*|hazard_ratio|hazard_ratio_by_step)\.({'|'.join(SUFFIXES)})")
 PARTIAL = ".partial"
 # Name of the file that says on which machine a stage is written.
 HOST = ".host"

@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.courses import Stays, bounds_of_stays
+from bayesblina.core.course_marks import bounds_of_stays
+from bayesblina.core.courses import Stays
 from bayesblina.core.episodes import cut_follow_up, state_bounds
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
 from bayesblina.core.frozen import remade
@@ -112,6 +113,8 @@ class Cohort:
         Stays in phases, where these may recur; None where each phase starts and ends once.
     ordered
         Whether phases come in the order of `phases`.
+    combinations
+        Phases that overlapping stays were in, by the name of their combination, a phase too.
     transplant : ndarray, shape (patient,), or None
         Time of transplant, NaN without one; None if the table says nothing of transplants.
     covariates
@@ -149,6 +152,7 @@ class Cohort:
     phase_ends_known: bool = False
     stays: Stays | None = None
     ordered: bool = True
+    combinations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     transplant: Floats | None = None
     covariates: Mapping[str, Covariate] = field(default_factory=dict)
     synthetic: bool = False
@@ -177,7 +181,7 @@ class Cohort:
             problems += find_problems(self.patients, columns_of(self), courses, self.unit)
         if problems:
             raise DataError(problems, source=self.source)
-        for name in ("endpoints", "covariates", "file_hashes"):
+        for name in ("endpoints", "covariates", "combinations", "file_hashes"):
             freeze(self, name, MappingProxyType(dict(getattr(self, name))))
         arrays = [self.patients, self.phase_start, self.phase_end]
         arrays += [covariate.values for covariate in self.covariates.values()]
@@ -186,7 +190,7 @@ class Cohort:
         held = [self.transplant, self.persons]
         if self.stays is not None:
             held += [getattr(self.stays, item.name) for item in fields(self.stays)]
-        arrays += [values for values in held if values is not None]
+        arrays += [values for values in held if isinstance(values, np.ndarray)]
         for array in arrays:
             array.flags.writeable = False
 

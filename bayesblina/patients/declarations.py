@@ -199,7 +199,10 @@ class Courses:
         Column with the number or name of the cycle: a stay with that of the stay before goes on
         with it. Without it each stay is a cycle.
     bridge
-        Gaps up to this length between stays in one phase are none, in the cohort's unit.
+        Gaps up to this length between stays in one phase are none, in the cohort's unit. For gaps
+        that are artefacts of the record, as of days between prescriptions: a gap is told by the
+        stay after it, so that who has the event in one had none, and bridging gaps in which events
+        come makes treatment look better than it is.
     overlap
         What overlapping stays mean: ``"refuse"``; a list of phases, of which the first one that
         a patient is in holds; or a mapping from phases joined by ``" + "`` to the name of their

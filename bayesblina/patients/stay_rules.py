@@ -5,7 +5,6 @@ One definition, for a table in memory and for blocks of one in a query engine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.courses import Stays
+from bayesblina.core.courses import Stays, bridge_gaps
 from bayesblina.core.errors import SpecError, nearest
-from bayesblina.core.intervals import TIE_TOLERANCE
+from bayesblina.core.intervals import TIE_TOLERANCE, snap_within
 from bayesblina.patients.declarations import Courses
 from bayesblina.patients.rules import is_after
+from bayesblina.patients.stays import highest_so_far
 
 MOST_PHASES = 62
 # What is found where stays are of patients who are not in the cohort, and what is expected.
@@ -25,6 +25,8 @@ STRANGERS = (
     "patients who are not in the cohort",
     "Expected the ids of the table of patients",
 )
+# What is found where phases are not listed.
+UNLISTED = "phases that are not listed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,14 +52,25 @@ class StayRows:
 class Findings(Protocol):
     """Takes what is wrong with rows, by column: patient, start, stop, phase or dose."""
 
-    def report(self, column: str, rows: Bools, found: str, expected: str) -> None:
-        """Take a problem with some rows, if there are any."""
+    def report(
+        self, column: str, rows: Bools, found: str, expected: str, examples: tuple[str, ...] = ()
+    ) -> None:
+        """Take a problem with some rows, if there are any; `examples`: cells of theirs."""
 
     def leave_out(self, kind: str, rows: Bools) -> None:
         """Take which rows are left out, as was asked for, if there are any."""
 
-    def unlisted(self, rows: Bools) -> tuple[str, str]:
-        """Word which phases are not listed, and which listed one is near."""
+    def unlisted(self, rows: Bools) -> tuple[str, ...]:
+        """Give examples of texts of phases that are not listed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SettledStays:
+    """Stays as they count, and the patients of whom some overlapped, or had a gap bridged."""
+
+    stays: Stays
+    overlapping: Ints
+    bridged: Ints
 
 
 def bridged_words(bridge: float) -> str:
@@ -65,15 +78,39 @@ def bridged_words(bridge: float) -> str:
     return f"gaps of up to {bridge:g} are none"
 
 
+def overlap_words(courses: Courses) -> str:
+    """Word what overlapping stays are, where they are not refused."""
+    if courses.priority is not None:
+        return f"of overlapping stays the first one holds of {', '.join(courses.priority)}"
+    combined = ", ".join(dict.fromkeys(courses.combinations.values()))
+    return f"overlapping stays are in one of their combinations: {combined}"
+
+
+def names_of_phases(courses: Courses) -> tuple[str, ...]:
+    """Name the phases, those of combinations last."""
+    return (*courses.names, *dict.fromkeys(courses.combinations.values()))
+
+
+def phases_by_combination(courses: Courses) -> dict[str, tuple[str, ...]]:
+    """List the phases that overlapping stays were in, by the name of their combination."""
+    return {
+        name: tuple(
+            phase
+            for phase in courses.names
+            if any(phase in parts for parts, own in courses.combinations.items() if own == name)
+        )
+        for name in dict.fromkeys(courses.combinations.values())
+    }
+
+
+def are_ordered(courses: Courses) -> bool:
+    """Say whether phases come in the order in which they are listed."""
+    return courses.order == "listed" and not courses.combinations
+
+
 def positions_of_texts(courses: Courses) -> dict[str, int]:
     """Say which text in the column stands for which phase, by its position."""
     return {text: index for index, texts in enumerate(courses.texts.values()) for text in texts}
-
-
-def words_of_unlisted(examples: Sequence[str], courses: Courses) -> tuple[str, str]:
-    """Word which phases are not listed, and which listed one is near to the first."""
-    hint = nearest(examples[0], list(positions_of_texts(courses))) if examples else ""
-    return ", ".join(map(repr, examples)), hint
 
 
 def kept_rows(rows: StayRows, courses: Courses, last: Floats, findings: Findings) -> Bools:
@@ -84,30 +121,30 @@ def kept_rows(rows: StayRows, courses: Courses, last: Floats, findings: Findings
     kept = np.ones(rows.patient.size, dtype=bool)
     start, stop = rows.start, np.where(np.isnan(rows.stop), np.inf, rows.stop)
 
-    def judge(kind: str, column: str, bad: Bools, found: str, expected: str) -> None:
+    def judge(
+        kind: str,
+        column: str,
+        bad: Bools,
+        found: str,
+        expected: str,
+        examples: tuple[str, ...] = (),
+    ) -> None:
         """Leave rows out where that is asked for, else refuse them."""
         nonlocal kept
         bad = bad & kept
         if kind in courses.leave_out:
             findings.leave_out(kind, bad)
         else:
-            findings.report(column, bad, found, f"{expected}, or leave_out=['{kind}'] of Courses.")
+            remedy = f"{expected}, or leave_out=['{kind}'] of Courses."
+            findings.report(column, bad, found, remedy, examples)
         kept = kept & ~bad
 
-    judge(
-        "strangers",
-        "patient",
-        rows.patient < 0,
-        *STRANGERS,
-    )
+    judge("strangers", "patient", rows.patient < 0, *STRANGERS)
     unknown = rows.phase < 0
-    examples, hint = findings.unlisted(unknown & kept)
+    examples = findings.unlisted(unknown & kept)
+    hint = nearest(examples[0], list(positions_of_texts(courses))) if examples else ""
     judge(
-        "other phases",
-        "phase",
-        unknown,
-        f"phases that are not listed ({examples})",
-        f"{hint} List them in phases",
+        "other phases", "phase", unknown, UNLISTED, f"{hint} List them in phases".strip(), examples
     )
     for column, values in (("start", rows.start), ("stop", rows.stop)):
         findings.report(
@@ -150,33 +187,67 @@ def kept_rows(rows: StayRows, courses: Courses, last: Floats, findings: Findings
 
 
 def settled_stays(
-    rows: StayRows, kept: Bools, courses: Courses, findings: Findings
-) -> tuple[Stays, Ints]:
+    rows: StayRows, kept: Bools, courses: Courses, last: Floats, findings: Findings
+) -> SettledStays:
     """Put rows that are kept in order, settle overlaps and bridge gaps.
 
-    Result: the stays, and the patients with a gap that was bridged; both are of use only where
-    nothing was reported.
+    `last`, shape (patient,): the end of each patient's follow-up.
+    Result: of use only where nothing was reported.
     """
-    stays, order = _in_order(rows, np.flatnonzero(kept))
+    in_order, order = _in_order(rows, np.flatnonzero(kept))
 
-    def report(bad: Bools, found: str, expected: str) -> None:
-        of_rows = np.zeros(rows.patient.size, dtype=bool)
-        of_rows[order[bad]] = True
-        findings.report("start, stop", of_rows, found, expected)
+    def report_to(column: str) -> _Report:
+        def report(bad: Bools, found: str, expected: str) -> None:
+            of_rows = np.zeros(rows.patient.size, dtype=bool)
+            of_rows[order[bad]] = True
+            findings.report(column, of_rows, found, expected)
 
-    return _bridged(_settled(stays, courses, report), courses.bridge)
+        return report
+
+    stays, overlapping = _settled(in_order, courses, report_to("start, stop"))
+    if overlapping.size:
+        if courses.overlap == "refuse":
+            return SettledStays(stays=stays, overlapping=overlapping, bridged=overlapping[:0])
+        # What a stay is in after another one has ended may lie after the end of follow-up.
+        stays = stays.of(~np.asarray(is_after(stays.start, last[stays.patient])))
+    if are_ordered(courses):
+        report_to("phase")(
+            np.isin(in_order.patient, stays.patient[stays.phase < highest_so_far(stays)]),
+            "phases that come again after one that is listed later",
+            f"Expected the order {', '.join(courses.names)}; say order='any' if phases may come "
+            "in any order.",
+        )
+    stays, bridged = bridge_gaps(stays, courses.bridge)
+    return SettledStays(stays=stays, overlapping=overlapping, bridged=bridged)
 
 
 def _in_order(rows: StayRows, order: Ints) -> tuple[Stays, Ints]:
-    """Sort rows by patient and time, and say which go on with the cycle before."""
+    """Sort rows by patient and time, and say which go on with the cycle before.
+
+    Times of a patient that differ by noise only are one: stays that touch but for it do not
+    overlap.
+    """
     patient, start = rows.patient[order], rows.start[order]
     stop = np.where(np.isnan(rows.stop), np.inf, rows.stop)[order]
-    # An engine's rows come in this order.
-    again, later = patient[1:] == patient[:-1], start[1:] > start[:-1]
-    later |= (start[1:] == start[:-1]) & (stop[1:] >= stop[:-1])
-    if not ((patient[1:] > patient[:-1]) | (again & later)).all():
-        sorting = np.lexsort((stop, start, patient))
-        order, patient, start, stop = (values[sorting] for values in (order, patient, start, stop))
+
+    def sort() -> None:
+        nonlocal order, patient, start, stop
+        # An engine's rows come in this order.
+        again, later = patient[1:] == patient[:-1], start[1:] > start[:-1]
+        later |= (start[1:] == start[:-1]) & (stop[1:] >= stop[:-1])
+        if not ((patient[1:] > patient[:-1]) | (again & later)).all():
+            by = np.lexsort((stop, start, patient))
+            order, patient, start, stop = (values[by] for values in (order, patient, start, stop))
+
+    sort()
+    # Where each stay begins well after the one before has ended, or just then, no times are near.
+    near = (patient[1:] == patient[:-1]) & (start[1:] < stop[:-1] * (1.0 + TIE_TOLERANCE))
+    near &= start[1:] != stop[:-1]
+    if near.any():
+        some = np.isin(patient, patient[1:][near])
+        start, stop = start.copy(), stop.copy()
+        start[some], stop[some] = snap_within(patient[some], [start[some], stop[some]])
+        sort()
     phase = rows.phase[order]
     cycles = np.ones(order.size)
     if rows.cycle is not None and order.size:
@@ -200,20 +271,22 @@ class _Report(Protocol):
     def __call__(self, bad: Bools, found: str, expected: str) -> None: ...
 
 
-def _settled(stays: Stays, courses: Courses, report: _Report) -> Stays:
-    """Settle overlapping stays by the rule that was stated, or refuse them."""
+def _settled(stays: Stays, courses: Courses, report: _Report) -> tuple[Stays, Ints]:
+    """Settle overlapping stays by the rule that was stated, or refuse them; also whose they are."""
+    nobody = np.empty(0, dtype=np.int64)
     same = np.diff(stays.patient, prepend=-1) == 0
     # If none overlaps with the one just before, none does with any.
     if not (same[1:] & (stays.start[1:] < stays.stop[:-1])).any():
-        return stays
+        return stays, nobody
     # The latest end so far of each patient, by the rank of ends.
     ranks = np.argsort(np.argsort(stays.stop, kind="stable"), kind="stable")
     base = stays.patient * stays.size
     reached = np.maximum.accumulate(base + ranks) - base
     before = np.sort(stays.stop)[np.concatenate([[0], reached[:-1]])]
     overlaps = same & (stays.start < before * (1.0 - TIE_TOLERANCE))
-    if not overlaps.any():
-        return stays
+    whose = np.unique(stays.patient[overlaps])
+    if not whose.size:
+        return stays, nobody
     if courses.overlap == "refuse":
         report(
             overlaps,
@@ -221,8 +294,8 @@ def _settled(stays: Stays, courses: Courses, report: _Report) -> Stays:
             "Expected one phase at a time; or say with overlap which phase holds, or what their "
             "combination is called.",
         )
-        return stays
-    return _swept(stays, courses, np.isin(stays.patient, stays.patient[overlaps]), report)
+        return stays, whose
+    return _swept(stays, courses, np.isin(stays.patient, whose), report), whose
 
 
 def _swept(stays: Stays, courses: Courses, concerned: Bools, report: _Report) -> Stays:
@@ -256,9 +329,11 @@ def _swept(stays: Stays, courses: Courses, concerned: Bools, report: _Report) ->
         )
     following = np.append(time[1:], np.inf)
     kept = np.flatnonzero(mask > 0)
-    opens = piece == first[stay]
     cycles, dose = np.zeros(time.size), np.zeros(time.size)
-    np.maximum.at(cycles, piece[opens & holds], own.cycles[stay[opens & holds]])
+    # A cycle begins where its stay first counts.
+    held = np.flatnonzero(holds)
+    begins = held[np.diff(stay[held], prepend=-1) != 0]
+    np.maximum.at(cycles, piece[begins], own.cycles[stay[begins]])
     if own.dose is not None:
         # Evenly over each stay, of those stays that the piece counts as.
         length = following[piece[holds]] - time[piece[holds]]
@@ -310,25 +385,3 @@ def _named(
             continue
         phase[mask == value] = number
     return phase, np.ones(stay.size, dtype=bool), sorted(unnamed)
-
-
-def _bridged(stays: Stays, bridge: float) -> tuple[Stays, Ints]:
-    """Let stays last until the next one in the same phase where the gap is short."""
-    if not bridge or stays.size < 2:
-        return stays, np.empty(0, dtype=np.int64)
-    gap = stays.start[1:] - stays.stop[:-1]
-    joined = (stays.patient[1:] == stays.patient[:-1]) & (stays.phase[1:] == stays.phase[:-1])
-    joined &= (gap > 0) & (gap <= bridge * (1.0 + TIE_TOLERANCE))
-    stop = stays.stop.copy()
-    stop[:-1][joined] = stays.start[1:][joined]
-    return (
-        Stays(
-            patient=stays.patient,
-            phase=stays.phase,
-            start=stays.start,
-            stop=stop,
-            cycles=stays.cycles,
-            dose=stays.dose,
-        ),
-        stays.patient[:-1][joined],
-    )

@@ -73,7 +73,7 @@ def faults_of_stays(stays: Stays, phases: Sequence[str], *, ordered: bool) -> li
     same = np.diff(stays.patient, prepend=-1) == 0
     before = np.concatenate([[-np.inf], stays.stop[:-1]])[:size]
     ordering = np.concatenate([[0], np.diff(stays.patient)])[:size] < 0
-    highest = _highest_so_far(stays)
+    highest = highest_so_far(stays)
     checks: list[Fault] = [
         ("patient", ordering, "patients out of order", "Sort stays by patient and start."),
         (
@@ -125,7 +125,7 @@ def faults_of_stays(stays: Stays, phases: Sequence[str], *, ordered: bool) -> li
     return checks
 
 
-def _highest_so_far(stays: Stays) -> Ints:
+def highest_so_far(stays: Stays) -> Ints:
     """Find the highest phase of each patient up to each stay."""
     most = int(stays.phase.max(initial=0)) + 1
     base = stays.patient * most

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.courses import CourseLayout, CourseMarks, cut_at_marks
+from bayesblina.core.course_marks import CourseMarks, cut_at_marks
+from bayesblina.core.courses import CourseLayout
 from bayesblina.core.episodes import (
     AT_RISK,
     TRANSPLANT,
@@ -160,8 +161,8 @@ def _episodes(
     else:
         bounds = marked[:, rows]
         with np.errstate(invalid="ignore"):  # infinite times are near to none
-            settle_bounds(bounds, begin, stop, *course.tie.steps)
-            order_bounds(bounds)
+            settle_bounds(bounds, len(course.marks), begin, stop, *course.tie.steps)
+            order_bounds(bounds, len(course.marks))
         who, number, starts, ends = cut_follow_up(bounds, begin, stop)
         state = course.segment_states[number]
     return Episodes(

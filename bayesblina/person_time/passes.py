@@ -116,43 +116,13 @@ def fill_at_risk(
 
 
 @numba.njit(inline="always")
-def _walk(
-    bounds: Any,
-    states: Any,
-    i: Any,
-    begin: Any,
-    stop: Any,
-    phase_start: Any,
-    phase_end: Any,
-    transplant: Any,
-    kinds: Any,
-    phases: Any,
-    offsets: Any,
-    from_times: Any,
-    widths: Any,
-    first: Any,
-    times: Any,
-    entered: Any,
-) -> Any:
-    """Find where a patient's states begin and end, and how many there are.
-
-    `bounds`, `states` are written to; `states` only where marks are the patient's own.
-    `first`, `times`, `entered`: marks of each patient (`bayesblina.core.courses.CourseMarks`);
-    empty where all patients have the same.
-    """
-    if first.size:
-        marks = first[i + 1] - first[i]
-        bounds[0], bounds[marks + 1] = 0.0, np.inf
-        for m in range(marks):
-            bounds[m + 1], states[m + 1] = times[first[i] + m], entered[first[i] + m]
-    else:
-        marks = kinds.size
-        fill_bounds(
-            bounds[: marks + 2], i, phase_start, phase_end, transplant, kinds, phases, offsets
-        )
-    settle_bounds(bounds[: marks + 2], begin, stop, from_times, widths)
-    order_bounds(bounds[: marks + 2])
-    return marks + 1
+def _own_bounds(bounds: Any, states: Any, i: Any, first: Any, times: Any, entered: Any) -> Any:
+    """Write down when a patient's own states are marked to begin, and which; count the marks."""
+    marks = first[i + 1] - first[i]
+    bounds[0], bounds[marks + 1] = 0.0, np.inf
+    for m in range(marks):
+        bounds[m + 1], states[m + 1] = times[first[i] + m], entered[first[i] + m]
+    return marks
 
 
 def list_entries(
@@ -186,26 +156,16 @@ def list_entries(
         if reason[i] != AT_RISK:
             continue
         start, end = begin[i], stop[i]
-        segments = _walk(
-            bounds,
-            state,
-            i,
-            start,
-            end,
-            phase_start,
-            phase_end,
-            transplant,
-            kinds,
-            phases,
-            offsets,
-            from_times,
-            widths,
-            own_first,
-            own_times,
-            own_states,
-        )
+        # Where `own_first` is None, which is known when this is compiled, marks are everybody's.
+        if own_first is None:
+            marks = kinds.size
+            fill_bounds(bounds, i, phase_start, phase_end, transplant, kinds, phases, offsets)
+        else:
+            marks = _own_bounds(bounds, state, i, own_first, own_times, own_states)
+        settle_bounds(bounds, marks, start, end, from_times, widths)
+        order_bounds(bounds, marks)
         before = -1
-        for m in range(segments):
+        for m in range(marks + 1):
             low, high = segment(bounds, m, start, end)
             if not low < high:
                 continue
@@ -261,29 +221,19 @@ def add_patients(
         if reason[i] != AT_RISK:
             continue
         start, end = begin[i], stop[i]
-        segments = _walk(
-            bounds,
-            state,
-            i,
-            start,
-            end,
-            phase_start,
-            phase_end,
-            transplant,
-            kinds,
-            phases,
-            offsets,
-            from_times,
-            widths,
-            own_first,
-            own_times,
-            own_states,
-        )
+        # Where `own_first` is None, which is known when this is compiled, marks are everybody's.
+        if own_first is None:
+            marks = kinds.size
+            fill_bounds(bounds, i, phase_start, phase_end, transplant, kinds, phases, offsets)
+        else:
+            marks = _own_bounds(bounds, state, i, own_first, own_times, own_states)
+        settle_bounds(bounds, marks, start, end, from_times, widths)
+        order_bounds(bounds, marks)
         times = weight[i] if weight.size else 1.0
         if degrees.size:
             _products(values, degrees, x, i)
         g = group[i]
-        for m in range(segments):
+        for m in range(marks + 1):
             low, high = segment(bounds, m, start, end)
             if not low < high:
                 continue

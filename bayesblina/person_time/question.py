@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -145,6 +146,13 @@ class Question:
         return self.measure or self.phase_end or "ever"
 
     @property
+    def state_at_end(self) -> Literal["ever", "current"] | None:
+        """What happens at a phase's end: stayed in until another one, or left; None if unsaid."""
+        if self.measure is None:
+            return self.phase_end
+        return "ever" if self.measure in ("ever", "since_entry") else "current"
+
+    @property
     def stepped(self) -> bool:
         """Whether the exposure has an effect by step."""
         return self.measure in STEPPED
@@ -156,6 +164,34 @@ class Question:
             return self.reference
         transplanted = " and before transplant" if self.transplant == "phase" else ""
         return f"every eligible moment without {self.exposure}{transplanted}"
+
+    def scale(self, unit: str) -> str:
+        """Name what the steps of the exposure are of.
+
+        Parameters
+        ----------
+        unit
+            Time unit.
+
+        Returns
+        -------
+        str
+            What is counted, such as ``"months since entering maintenance"``, also where a model
+            cuts time in the phase without a measure.
+
+        Examples
+        --------
+        >>> question = Question(exposed="a", eligible_from="entry", measure="since_end")
+        >>> question.scale("months")
+        'months since the end of a'
+        """
+        if self.measure == "since_end":
+            return f"{unit} since the end of {self.exposure}"
+        if self.measure == "cumulative":
+            return f"{unit if self.amount == 'time' else self.amount} of {self.exposure} so far"
+        if self.measure == "episode":
+            return f"episode of {self.exposure}"
+        return f"{unit} since entering {self.exposure}"
 
     def require_landmark(self, landmark: float | None) -> None:
         """Refuse curves from before the question's own landmark.
@@ -196,13 +232,20 @@ class Question:
         )
         if self.landmark is not None:
             population += f", event-free and under observation at {self.landmark:g}"
-        treatment = f"{self.exposure} ({_MEASURED[self.measure or 'ever']}) against "
-        treatment += self.against
-        if self.lag:
+        measured = _MEASURED[self.measure or "ever"]
+        if self.amount != "time":
+            measured = measured.replace("what", f"how much, in {self.amount},")
+        treatment = f"{self.exposure} ({measured}) against {self.against}"
+        if self.steps is not None:
+            edges = ", ".join(f"{step:g}" for step in self.steps)
+            treatment += f"; steps begin {'with' if self.measure == 'episode' else 'after'} {edges}"
+        if self.lag and self.measure in LASTING:
+            treatment += f"; what has been counts {self.lag:g} later than it was"
+        elif self.lag:
             treatment += f"; exposure counts from {self.lag:g} after its start, not before"
         events = []
-        if self.phase_end is not None:
-            what = "stays in it" if self.phase_end == "ever" else "returns to off treatment"
+        if self.phase_end is not None or self.measure is not None:
+            what = _ENDED.get(self.measured, "stays in it")
             events.append(f"at a phase's end the patient {what}")
         if self.transplant is not None:
             what = {
@@ -216,8 +259,9 @@ class Question:
             "treatment": treatment,
             "variable": "all endpoints" if self.endpoints is None else ", ".join(self.endpoints),
             "intercurrent events": "; ".join(events) or "none recorded",
-            "summary measure": "conditional hazard ratio; survival curves standardised over the "
-            "population's covariates",
+            "summary measure": "conditional hazard ratio"
+            f"{', by step and averaged over the steps' if self.stepped else ''}; survival curves "
+            "standardised over the population's covariates",
         }
 
     def _repr_html_(self) -> str:
@@ -230,8 +274,18 @@ _MEASURED: Mapping[Measure, str] = {
     "ever": "time-varying",
     "since_entry": "time-varying, by time since entering it",
     "since_end": "time-varying, while in it and by time since leaving it",
-    "cumulative": "time-varying, by what has been had of it",
+    "cumulative": "time-varying, by what has been had of it so far",
     "episode": "time-varying, by how often it was entered",
+}
+
+
+# What becomes of a patient at the end of a phase, by the measures under which it is left.
+_ENDED: Mapping[Measure, str] = {
+    "current": "returns to off treatment",
+    "episode": "returns to off treatment",
+    "since_end": "has the effect that is carried over, whatever phase follows",
+    "cumulative": "keeps what has been had, whatever phase follows",
+    "since_entry": "stays in it until another phase begins",
 }
 
 
@@ -304,6 +358,11 @@ class Enrolled(Protocol):
         ...
 
     @property
+    def combinations(self) -> Mapping[str, tuple[str, ...]]:
+        """Phases that overlapping stays were in, by the name of their combination."""
+        ...
+
+    @property
     def doses_known(self) -> bool:
         """Whether it is known how much was given in each stay."""
         ...
@@ -349,6 +408,7 @@ def bind(question: Question, cohort: Enrolled) -> tuple[str, ...]:
     for name in names:
         if name not in cohort.endpoints:
             raise SpecError(unknown_endpoint(name, cohort.endpoints))
+    _require_undiluted(question, cohort.phases, cohort.combinations)
     if cohort.transplant is None and question.transplant in ("censor", "phase"):
         raise SpecError(
             f"transplant='{question.transplant}', but the cohort records no transplants: pass "
@@ -368,9 +428,57 @@ def bind(question: Question, cohort: Enrolled) -> tuple[str, ...]:
             "amount='cycles', but the cohort has one start and one end of each phase: read the "
             "stays, one row each."
         )
+    if question.measure == "since_end" and not cohort.phase_ends_known:
+        raise SpecError(
+            "measure='since_end', but nothing is known of when phases end: give the column, "
+            "Phase(start=, end=), or read the stays (Courses); or ask for time since the start, "
+            "measure='since_entry'."
+        )
     if cohort.phase_ends_known and question.measure is None and question.phase_end is None:
         raise SpecError(
             "The cohort records phase ends: say what happens at one, with "
             "Question(phase_end='ever') or 'current', or another measure."
         )
     return names
+
+
+def _require_undiluted(
+    question: Question, phases: Sequence[str], combinations: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Refuse references that hold time on the treatment whose effect is asked for.
+
+    Phases whose names differ in a number alone are courses of one treatment, and a combination is
+    also a phase of what it combines. Unless the question names its reference, what is not exposed
+    is in it.
+    """
+    if question.reference is not None:
+        return
+    exposed = question.exposed_phases
+    stems = {_unnumbered(name) for name in exposed} - {None}
+    numbered = [name for name in phases if _unnumbered(name) in stems and name not in exposed]
+    combined = [
+        name
+        for name, parts in combinations.items()
+        if name not in exposed and set(parts) & set(exposed)
+    ]
+    for others, what in ((numbered, "further courses of it"), (combined, "combinations with it")):
+        if not others:
+            continue
+        every = [name for name in phases if name in exposed or name in others]
+        episodes = "" if others is combined else " measure='episode' tells the courses apart."
+        raise SpecError(
+            f"exposed is {question.exposure}, and by the names {', '.join(others)} are {what}: "
+            "time in them would stand in the reference, and dilute the effect. For all as one "
+            f"treatment ask Question(exposed={every!r}, measure='current').{episodes} To hold it "
+            f"against one of them name that: reference={others[0]!r}."
+        )
+
+
+def _unnumbered(name: str) -> str | None:
+    """Take the number off a phase's name; None where there is none, or nothing else.
+
+    >>> [_unnumbered(name) for name in ("Cycle 3", "cycle_12", "maintenance", "3")]
+    ['cycle', 'cycle', None, None]
+    """
+    stem = re.sub(r"[\W_]*\d+[\W_]*", " ", name).strip().lower()
+    return stem if stem and stem != name.lower() else None

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.courses import CourseMarks
+from bayesblina.core.course_marks import CourseMarks
 from bayesblina.core.episodes import AT_RISK, columns_of
 from bayesblina.core.intervals import TIE_TOLERANCE, person_time_by_interval
 from bayesblina.patients.cohort import Cohort
@@ -253,17 +253,17 @@ def entries_of(block: Block, risk: AtRisk, course: Course, effects: Sequence[int
 def _marks(block: Block, course: Course) -> tuple[Any, ...]:
     """Lay out what begins states, and which, for compiled functions."""
     own = block.marks
-    if own is None:
-        none = np.empty(0, dtype=np.int64)
-        own = CourseMarks(first=none, time=np.empty(0), state=none)
+    ragged: tuple[Any, ...] = (None, None, None)
+    if own is not None:
+        ragged = tuple(constant(column) for column in (own.first, own.time, own.state))
     return (
         constant(block.phase_start),
         constant(block.phase_end),
         constant(np.empty(0) if block.transplant is None else block.transplant),
         *columns_of(course.marks),
         *course.tie.steps,
-        *(constant(column) for column in (own.first, own.time, own.state)),
-        int(np.diff(own.first).max(initial=len(course.marks))),
+        *ragged,
+        len(course.marks) if own is None else int(np.diff(own.first).max(initial=0)),
         course.segment_states,
     )
 

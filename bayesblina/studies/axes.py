@@ -12,10 +12,14 @@ QUESTION_AXES = (
     "eligible_from",
     "reference",
     "endpoints",
+    "exposed",
+    "measure",
+    "steps",
+    "amount",
 )
 CUT_AXES = ("intervals", "cuts")
 PRIOR_AXES = tuple(f"prior.{name}" for name in PRIORS)
-COHORT_AXES = ("covariates", "only", "without", "phase_shift", "phase_jitter")
+COHORT_AXES = ("covariates", "only", "without", "phase_shift", "phase_jitter", "bridge")
 AXES = (*QUESTION_AXES, *CUT_AXES, "model", *PRIOR_AXES, *COHORT_AXES)
 # What stands in a study file, which has no empty value, for the lack of a landmark and the like.
 NONE = "none"

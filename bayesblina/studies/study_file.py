@@ -19,7 +19,8 @@ from bayesblina.core.files import read_toml
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
 from bayesblina.hazards.priors import explain
 from bayesblina.studies.axes import NONE, QUESTION_AXES
-from bayesblina.studies.study_sections import Covariates, DesignFile, Section, StudyFile
+from bayesblina.studies.study_sections import DesignFile, StudyFile
+from bayesblina.studies.table_sections import Covariates, Section
 
 if TYPE_CHECKING:
     from bayesblina.patients.cohort import Cohort
@@ -47,8 +48,14 @@ class Study:
 
     def patients(self, table: str | PathLike[str] | None = None) -> Cohort | CohortScan:
         """Read the patients, or scan them where the study says ``engine = "duckdb"``."""
-        from bayesblina.patients.declarations import Endpoint, Phase, Phases
-        from bayesblina.patients.readers import AdamEndpoint, Repairs, read_adam, read_cohort
+        from bayesblina.patients.declarations import Courses, Endpoint, Phase, Phases
+        from bayesblina.patients.readers import (
+            AdamCourses,
+            AdamEndpoint,
+            Repairs,
+            read_adam,
+            read_cohort,
+        )
 
         data, adam, folder = self.content.data, self.content.adam, self.path.parent
         if adam is not None:
@@ -62,7 +69,9 @@ class Study:
                 },
                 unit=adam.unit,
                 origin=adam.origin,
-                phases=adam.phases,
+                phases=adam.phases
+                if adam.courses is None
+                else AdamCourses(**adam.courses.model_dump()),
                 cycle=adam.cycle,
                 covariates=_named_covariates(adam.covariates),
                 population=adam.population,
@@ -83,9 +92,17 @@ class Study:
             name: Endpoint(**columns.model_dump())
             for name, columns in self.content.endpoints.items()
         }
-        phases = Phases.from_dict(
-            {name: Phase(**columns.model_dump()) for name, columns in self.content.phases.items()}
-        )
+        courses = self.content.courses
+        phases: Phases | Courses
+        if courses is None:
+            phases = Phases.from_dict(
+                {
+                    name: Phase(**columns.model_dump())
+                    for name, columns in self.content.phases.items()
+                }
+            )
+        else:
+            phases = Courses(table=folder / courses.file, **courses.model_dump(exclude={"file"}))
         if data.engine == "duckdb":
             from bayesblina.patients.scan import scan_cohort
 
@@ -116,7 +133,7 @@ class Study:
         """Name the files with patients: that of one row each comes first."""
         content = self.content
         history = None if content.weighting is None else content.weighting.history
-        sections = (content.data, content.adam, content.adverse_events, history)
+        sections = (content.data, content.courses, content.adam, content.adverse_events, history)
         names = [getattr(section, key, None) for section in sections for key in FILES]
         return tuple(self.path.parent / name for name in names if name is not None)
 
@@ -165,7 +182,7 @@ class Study:
             flags=section.flags,
             leave_out=section.leave_out,
             endpoint=section.endpoint,
-            phase_end=self.content.question.phase_end,
+            phase_end=self.question().state_at_end,
             transplant=self.content.question.transplant,
         )
 
@@ -319,13 +336,19 @@ def _unknown_names(content: StudyFile) -> list[str]:
     if content.adam is not None:
         # The datasets may bring phases of their own.
         return []
-    asked, phases, endpoints = content.question, content.phases, content.endpoints
-    named = {"exposed": asked.exposed, "reference": asked.reference}
+    asked, endpoints, courses = content.question, content.endpoints, content.courses
+    phases = list(content.phases)
+    if courses is not None:
+        phases = list(courses.phases)
+        # Combinations are phases of their own.
+        phases += courses.overlap.values() if isinstance(courses.overlap, dict) else ()
+    exposed = [asked.exposed] if isinstance(asked.exposed, str) else asked.exposed
+    named = [*(("exposed", name) for name in exposed), ("reference", asked.reference)]
     # The name that stands for entry into the study is no phase.
-    named |= {} if asked.eligible_from == "entry" else {"eligible_from": asked.eligible_from}
+    named += [] if asked.eligible_from == "entry" else [("eligible_from", asked.eligible_from)]
     problems = [
         unknown_phase(role, name, phases)
-        for role, name in named.items()
+        for role, name in named
         if name is not None and name not in phases
     ]
     unknown = [name for name in asked.endpoints or () if name not in endpoints]

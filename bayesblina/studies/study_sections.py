@@ -4,193 +4,41 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from bayesblina.core.errors import LARGEST_SEED, nearest, no_boolean
+from bayesblina.core.errors import nearest, no_boolean
 from bayesblina.hazards.parts import Mixture, Part
 from bayesblina.hazards.priors import FractionPrior, HazardRatioPrior, OddsRatioPrior, SpreadPrior
 from bayesblina.studies.axes import AXES
-
-
-def kinds_of_covariates(value: Any) -> Any:
-    """Read a list of covariates as a table whose kinds are taken from the columns."""
-    if not isinstance(value, list):
-        return value
-    if not all(isinstance(name, str) for name in value):
-        raise ValueError("expected column names")
-    if len(set(value)) != len(value):
-        raise ValueError("a column stands twice")
-    return dict.fromkeys(value)
-
-
-def known_recording(recorded: str | None) -> str | None:
-    """Refuse what there is no likelihood for."""
-    if recorded == "visits":
-        from bayesblina.patients.declarations import VISITS
-
-        raise ValueError(VISITS)
-    return recorded
-
-
-Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1)]
-Names = Annotated[list[Name], Field(min_length=1)]
-PartialDates = Literal["refuse", "first", "middle", "last"]
-Unit = Literal["days", "weeks", "months", "years"]
-Recorded = Annotated[Literal["exact", "visits"] | None, AfterValidator(known_recording)]
-Covariates = Annotated[
-    dict[str, Literal["categorical", "continuous"] | None], BeforeValidator(kinds_of_covariates)
-]
-Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Interval = Annotated[list[Positive], Field(min_length=2, max_length=2)]
-Quantile = Annotated[float, Field(ge=0, le=1)]
-# More draws, or chains, are a slip: no memory holds them, and the machine would go down first.
-LONGEST, MOST_CHAINS = 1_000_000, 1000
-
-
-class Section(BaseModel):
-    """A section of a study file; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class RepairsSection(Section):
-    """``[data.repairs]``: what `bayesblina.Repairs` takes."""
-
-    zero_times: Positive | None = None
-    drop_late_phases: bool = False
-
-
-class DataSection(Section):
-    """``[data]``: the table of patients, relative to the study file."""
-
-    # The table, as for `bayesblina.read_cohort`; a path from this file's folder.
-    file: Name
-    patient: Name
-    unit: Unit
-    transplant: Name | None = None
-    covariates: Covariates = Field(default_factory=dict)
-    synthetic: bool = False
-    repairs: RepairsSection | None = None
-    # Where the patients are added up: in memory, or by DuckDB from Parquet or CSV files of any size
-    # (a path or glob), without reading them whole.
-    engine: Literal["memory", "duckdb"] = "memory"
-    # What DuckDB may use before it goes on with a temporary folder.
-    memory_limit: Name = "1GB"
-
-    @model_validator(mode="after")
-    def _possible(self) -> DataSection:
-        if self.engine == "duckdb" and self.repairs is not None:
-            raise ValueError("repairs are made in memory only: leave them out, or engine")
-        return self
-
-
-class EndpointSection(Section):
-    """``[endpoints.NAME]``: the columns of one endpoint."""
-
-    time: Name
-    event: Name
-    entry: Name | None = None
-    # How events are recorded: on the day on which they happened, or on that of the visit at which
-    # they were found (which is refused as long as there is no likelihood for it). Without it they
-    # are taken as exact, and results say so.
-    recorded: Recorded = None
-    # Endpoints whose every event is an event of this one: ["os"] for relapse-free survival, which
-    # deaths end. Patients who contradict it are refused; without it they are counted.
-    includes: list[Name] = Field(default_factory=list)
-
-
-class PhaseSection(Section):
-    """A phase of ``[phases]``: its columns."""
-
-    start: Name
-    end: Name | None = None
-
-
-class AdamRepairsSection(RepairsSection):
-    """``[adam.repairs]``: what `bayesblina.Repairs` takes."""
-
-    partial_dates: PartialDates = "refuse"
-
-
-class AdamEndpointSection(Section):
-    """``[adam.endpoints.NAME]``: one endpoint of ADTTE."""
-
-    paramcd: Name
-    origin: Name | None = None
-    some_patients: bool = False
-    # As in [endpoints.NAME].
-    recorded: Recorded = None
-    includes: list[Name] = Field(default_factory=list)
-
-
-class AdamSection(Section):
-    """``[adam]``: patients in the datasets of CDISC ADaM, as `bayesblina.read_adam` reads them."""
-
-    # ADSL, ADTTE and ADEX: paths from this file's folder.
-    adsl: Name
-    adtte: Name
-    adex: Name | None = None
-    unit: Unit
-    endpoints: dict[str, AdamEndpointSection] = Field(min_length=1)
-    phases: dict[str, int | Name] = Field(min_length=1)
-    origin: Name = "TRTSDT"
-    cycle: Name | None = None
-    covariates: Covariates = Field(default_factory=dict)
-    population: Name | None = None
-    filters: dict[Literal["ADSL", "ADTTE", "ADEX"], dict[str, Name | Names]] = Field(
-        default_factory=dict
-    )
-    transplant: Name | None = None
-    value: Literal["dates", "AVAL"] | None = None
-    value_unit: Unit | None = None
-    same_day: Literal["refuse", "half day", "end of day"] = "refuse"
-    date_format: Name = "ISO 8601"
-    zero_doses: Literal["leave out", "count"] | None = None
-    synthetic: bool = False
-    repairs: AdamRepairsSection | None = None
-
-
-class AdverseEventsSection(Section):
-    """``[adverse_events]``: what `bayesblina.safety.adverse_events` takes.
-
-    What happens at the end of a phase and at a transplant is said in ``[question]``.
-    """
-
-    # The table of adverse events, one row for each; a path from this file's folder.
-    file: Name
-    patient: Name
-    term: Name
-    start: Name
-    counted: Literal["times", "study days", "dates"] | None = None
-    origin: Name | None = None
-    # A table with the origin's date, one row per patient, such as ADSL; a path from this file's
-    # folder.
-    origins: Name | None = None
-    date_format: Name = "ISO 8601"
-    partial_dates: PartialDates = "refuse"
-    grade: Name | None = None
-    minimum_grade: (
-        Annotated[int, Field(ge=1, le=5)] | Literal["MILD", "MODERATE", "SEVERE"] | None
-    ) = None
-    flags: list[Name] = Field(default_factory=list)
-    leave_out: list[Literal["before", "after", "undated", "ungraded", "strangers"]] = Field(
-        default_factory=list
-    )
-    endpoint: Name | None = None
-
-
-def _start_only(value: Any) -> Any:
-    """Read a phase given by one column as the table it stands for."""
-    return {"start": value} if isinstance(value, str) else value
+from bayesblina.studies.table_sections import (
+    LONGEST,
+    MOST_CHAINS,
+    AdamSection,
+    AdverseEventsSection,
+    CoursesSection,
+    DataSection,
+    EndpointSection,
+    HistorySection,
+    Interval,
+    Name,
+    Names,
+    PhaseSection,
+    Positive,
+    Quantile,
+    Section,
+    Seed,
+    Share,
+    Time,
+    Unit,
+    start_only,
+)
 
 
 class QuestionSection(Section):
     """``[question]``: what `bayesblina.Question` takes."""
 
-    exposed: Name
+    # A phase, or a list of several, which count as one.
+    exposed: Name | Names
     eligible_from: Name
     reference: Name | None = None
     endpoints: list[str] | None = None
@@ -198,6 +46,11 @@ class QuestionSection(Section):
     lag: Time = 0.0
     phase_end: Literal["ever", "current"] | None = None
     transplant: Literal["censor", "phase", "ignore"] | None = None
+    measure: (
+        Literal["current", "ever", "since_entry", "since_end", "cumulative", "episode"] | None
+    ) = None
+    steps: list[Positive] | None = Field(default=None, min_length=1)
+    amount: Literal["time", "cycles", "dose"] = "time"
 
 
 class PriorsSection(Section):
@@ -263,6 +116,45 @@ class FitSection(Section):
     seed: Seed = 1
 
 
+class FromSection(Section):
+    """A regime of ``[curves]``: the exposed phase from a time on."""
+
+    kind: Literal["from"] = "from"
+    start: Time
+
+
+class BetweenSection(Section):
+    """A regime of ``[curves]``: the exposed phase from one time to another."""
+
+    kind: Literal["between"] = "between"
+    start: Time
+    end: Positive
+    dose: Positive | None = None
+
+
+class CyclesSection(Section):
+    """A regime of ``[curves]``: the exposed phase in cycles."""
+
+    kind: Literal["cycles"] = "cycles"
+    start: Time
+    on: Positive
+    off: Time
+    times: Annotated[int, Field(ge=1)]
+    dose: Positive | None = None
+
+
+class WithPhasesSection(Section):
+    """A regime of ``[curves]``: several phases from their times on."""
+
+    kind: Literal["with_phases"] = "with_phases"
+    starts: dict[str, Time] = Field(min_length=1)
+
+
+RegimeSection = Annotated[
+    FromSection | BetweenSection | CyclesSection | WithPhasesSection, Field(discriminator="kind")
+]
+
+
 class CurvesSection(Section):
     """``[curves]``: survival curves under never and from each start, and HR thresholds.
 
@@ -275,6 +167,8 @@ class CurvesSection(Section):
     times: list[Time] | None = Field(default=None, min_length=1)
     # Times from which on the exposed phase is given, a regime and a curve each.
     starts: list[Time] = Field(default_factory=list)
+    # Further regimes, a curve each from the first landmark on.
+    regimes: list[RegimeSection] = Field(default_factory=list)
     # Hazard ratios for each of which the probability of being below is told.
     thresholds: list[Positive] = Field(default_factory=list)
 
@@ -285,17 +179,6 @@ class ReportSection(Section):
     # Counts of patients or events from 1 up to below this are masked, with what tells them; 1 shows
     # all. By default 5.
     minimum_count: Annotated[int, Field(ge=1)] | None = None
-
-
-class HistorySection(Section):
-    """``[weighting.history]``: what `bayesblina.read_history` takes."""
-
-    # The table of measurements, one row for each; a path from this file's folder.
-    file: Name
-    patient: Name
-    time: Name
-    # Columns of numbers; by default all others.
-    covariates: list[Name] | None = Field(default=None, min_length=1)
 
 
 class WeightingSection(Section):
@@ -363,9 +246,11 @@ class StudyFile(Section):
     # The patients, one row each; or [adam].
     data: DataSection | None = None
     endpoints: dict[str, EndpointSection] = Field(default_factory=dict)
-    phases: dict[str, Annotated[PhaseSection, BeforeValidator(_start_only)]] = Field(
+    phases: dict[str, Annotated[PhaseSection, BeforeValidator(start_only)]] = Field(
         default_factory=dict
     )
+    # Their stays in phases, one row each, in which phases may recur; or [phases].
+    courses: CoursesSection | None = None
     # The patients in CDISC's datasets, with their endpoints and phases.
     adam: AdamSection | None = None
     question: QuestionSection
@@ -380,13 +265,19 @@ class StudyFile(Section):
     @model_validator(mode="after")
     def _patients(self) -> StudyFile:
         if self.adam is not None:
-            if self.data is not None or self.endpoints or self.phases:
+            if self.data is not None or self.endpoints or self.phases or self.courses is not None:
                 raise ValueError(
                     "[adam] has patients, endpoints and phases of its own: leave out [data], "
-                    "[endpoints] and [phases], or [adam]"
+                    "[endpoints] and [phases] or [courses], or [adam]"
                 )
             return self
-        for name in ("data", "endpoints", "phases"):
+        if self.phases and self.courses is not None:
+            raise ValueError(
+                "[courses] takes the place of [phases]: leave out one of them; a phase of one "
+                "start and end is a stay"
+            )
+        needed = ("data", "endpoints", *(() if self.courses is not None else ("phases",)))
+        for name in needed:
             if not getattr(self, name):
                 raise ValueError(f"[{name}] is missing; patients in CDISC's datasets have [adam]")
         return self
@@ -405,6 +296,8 @@ class DesignSection(Section):
     follow_up: Positive
     dropout: Time = 0.0
     unit: Unit = "months"
+    # Time on, time off, and the number of cycles; by default the phase goes on.
+    cycles: Annotated[list[Time], Field(min_length=3, max_length=3)] | None = None
 
 
 class AnalysisSection(Section):

@@ -95,7 +95,7 @@ def test_marks_that_differ_by_rounding_leave_no_state_between_them() -> None:
     bounds = np.array([[0.0], [0.3], [0.1 + 0.2], [np.inf]])
     assert bounds[2] > bounds[1]
     with np.errstate(invalid="ignore"):
-        order_bounds(bounds)
+        order_bounds(bounds, 2)
     assert bounds.ravel().tolist() == [0.0, 0.3, 0.3, np.inf]
     lower, upper = segment_times(bounds, np.zeros(1), np.ones(1))
     assert (upper - lower).ravel().tolist() == [0.3, 0.0, 0.7]

@@ -55,7 +55,7 @@ def test_differences_and_ratios() -> None:
 
 def test_impossible_contrasts() -> None:
     given = estimate_of()
-    regimes = "Never or From or WithPhases"
+    regimes = "Never or From or Between or Cycles or WithPhases"
     calls: list[tuple[str, str, tuple[Any, ...]]] = [
         ("estimate", "Dataset", ("x", LATE, NEVER)),
         ("regime", regimes, (given, "x", NEVER)),

@@ -110,6 +110,27 @@ def test_many_entries_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shares.size == 3
 
 
+def test_entries_are_put_together_by_the_middle_of_their_shares(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 7.5 the middles are 0.5, 2.25, 4 and 6: thirds end at 2.5 and 5."""
+    monkeypatch.setattr(populations, "ENTRIES", 3)
+    fit = fit_of("arm")
+    shares, times = _spans_before(fit.person_time, fit.design, "rfs", 6.0)
+    np.testing.assert_allclose(shares, np.array([3.5, 1.0, 3.0]) / 7.5, rtol=1e-12)
+    first = (np.array([2.0, 2.0, 2.0]) + 2.5 * np.array([1.0, 2.0, 2.0])) / 3.5
+    expected = np.stack([first, np.array([0.0, 1.0, 2.0]), np.zeros(3)])
+    np.testing.assert_allclose(times, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("score", "more"), [(3.0, ""), (-1.0, ""), (3.1, 1), (-1.1, 1)])
+def test_supplied_patients_outside_the_range_are_counted(score: float, more: Any) -> None:
+    fit = fit_of("score", posterior=CURED)
+    found = bb.survival(fit, times=[5.5], landmark=LANDMARK, population={"score": score})
+    words = f" ({more} outside the range of the patients fitted)" if more else ""
+    assert found.attrs["population"] == f"a patient with score {score}{words}"
+
+
 def test_external_patients_came_at_other_times() -> None:
     """p2 is external, and p4, who comes later; p5, who never does, tells nothing."""
     borrowing = bb.load_model("robust_mixture").with_covariates(source="source").borrowing

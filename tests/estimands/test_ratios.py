@@ -98,13 +98,13 @@ def by_arm() -> Fit:
 
 def test_ratios_of_the_pieces() -> None:
     fit = pieces()
-    found = bb.hazard_ratio(fit, over="since_entry")
+    found = bb.hazard_ratio(fit, over="step")
     ratio = found["hazard_ratio"]
-    assert ratio.dims == ("chain", "draw", "endpoint", "piece")
-    assert ratio["since"].dims == ("piece",)
-    assert ratio["since"].values.tolist() == [0.0, 1.5, 3.0]
+    assert ratio.dims == ("chain", "draw", "endpoint", "step")
+    assert ratio["begins"].dims == ("step",)
+    assert ratio["begins"].values.tolist() == [0.0, 1.5, 3.0]
     states = fit.person_time.table["treatment"].values == "late"
-    assert ratio["piece"].values.tolist() == fit.person_time.table["phase"].values[states].tolist()
+    assert ratio["step"].values.tolist() == fit.person_time.table["phase"].values[states].tolist()
     assert ratio["chain"].values.tolist() == [1, 2]
     assert ratio["draw"].values.tolist() == [5, 6, 7]
     np.testing.assert_allclose(
@@ -153,7 +153,7 @@ def test_pieces_against_phases_that_differ() -> None:
     # Every piece has events in several intervals, or their average would be any of them.
     assert ((events[:, :, late] > 0).sum(axis=1) > 1).any(axis=0).all()
     both = ["early", "before early"]
-    found = bb.hazard_ratio(fit, exposed="late", reference=both, over="since_entry")
+    found = bb.hazard_ratio(fit, exposed="late", reference=both, over="step")
     np.testing.assert_allclose(
         np.log(found["hazard_ratio"].values), mixed_by_piece(fit, both), rtol=1e-9, atol=1e-12
     )
@@ -163,11 +163,11 @@ def test_pieces_against_phases_that_differ() -> None:
 def test_what_has_no_ratio_by_time_since_entry() -> None:
     message = "Only the exposed phase of a model in which its effect varies"
     with pytest.raises(EstimandError, match=message):
-        bb.hazard_ratio(pieces(), exposed=["late", "before early"], over="since_entry")
+        bb.hazard_ratio(pieces(), exposed=["late", "before early"], over="step")
     with pytest.raises(EstimandError, match=message):
-        bb.hazard_ratio(by_arm(), over="since_entry", by="arm")
+        bb.hazard_ratio(by_arm(), over="step", by="arm")
     with pytest.raises(EstimandError, match=message):
-        bb.hazard_ratio(fit_of(bb.load_model("primary")), over="since_entry")
+        bb.hazard_ratio(fit_of(bb.load_model("primary")), over="step")
 
 
 # By subgroup.
@@ -253,7 +253,7 @@ def test_impossible_ratios_between_covariates() -> None:
     with pytest.raises(EstimandError, match="A ratio between covariate values varies with neither"):
         bb.hazard_ratio(fit, exposed=one, reference=other, by="arm")
     with pytest.raises(EstimandError, match="A ratio between covariate values varies with neither"):
-        bb.hazard_ratio(fit, exposed=one, reference=other, over="since_entry")
+        bb.hazard_ratio(fit, exposed=one, reference=other, over="step")
     with pytest.raises(EstimandError, match="Give both sides the same covariates"):
         bb.hazard_ratio(fit, exposed=one, reference={"arm": "a"})
     with pytest.raises(EstimandError, match="The two sides are equal"):

@@ -35,6 +35,7 @@ def person_time_of(*rows: tuple[int, int, float, float]) -> Any:
         table=xr.Dataset(
             coords={"treatment": ("phase", list(STATES)), "role": ("phase", list(ROLES))}
         ),
+        layout=None,
     )
 
 

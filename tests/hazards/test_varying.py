@@ -66,10 +66,10 @@ def test_time_since_entry_is_cut_exactly(seed: int, lag: float) -> None:
         np.testing.assert_allclose(pieces, phase, atol=1e-9)
 
 
-def test_hazard_ratios_since_entry() -> None:
+def test_hazard_ratios_by_step() -> None:
     fit = with_posterior("since_entry")
-    got = bb.hazard_ratio(fit, over="since_entry")
-    assert got["since"].values[0] == 0.0
+    got = bb.hazard_ratio(fit, over="step")
+    assert got["begins"].values[0] == 0.0
     np.testing.assert_allclose(
         np.log(got["hazard_ratio"].values),
         fit.posterior["log_hazard_ratio_by_piece"].values,
@@ -88,8 +88,8 @@ def test_hazard_ratios_since_entry() -> None:
                 weight = spent[endpoint].sum(axis=0)
             expected = ratio[:, endpoint] @ weight / weight.sum()
             np.testing.assert_allclose(by_interval[:, endpoint, interval], expected, rtol=1e-10)
-    with pytest.raises(EstimandError, match="since_entry"):
-        bb.hazard_ratio(with_posterior("primary"), over="since_entry")
+    with pytest.raises(EstimandError, match="by step"):
+        bb.hazard_ratio(with_posterior("primary"), over="step")
 
 
 def test_hazard_ratios_over_time_and_their_average() -> None:

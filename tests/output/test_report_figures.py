@@ -234,6 +234,7 @@ def test_survival_is_drawn_of_rounded_numbers() -> None:
             at_risk={},
             colours=COLOURS,
             known_until={},
+            supported=False,
             title="os",
             unit="months",
             landmark=8.0,

@@ -12,6 +12,8 @@ from bayesblina.core.errors import DataError, SpecError
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.scan import CohortScan, engines, scan_cohort
 from bayesblina.patients.scan import stays as scanned_stays
+from bayesblina.patients.scan.reading import column_name
+from bayesblina.patients.scan.settling import STAYS, stays_of_lists
 from tests.patients.stays_tables import DECLARED, LEAVE_OUT, courses, tables
 from tests.patients.test_scan import require_same
 
@@ -71,8 +73,10 @@ def test_eligibility_sets_and_default_cuts_are_those_of_memory(
     memory, scan = both(4, overlap=overlap, bridge=0.125)
     assert scan.phases == memory.phases
     assert (scan.recurring, scan.ordered) == (memory.recurring, memory.ordered)
+    assert dict(scan.combinations) == dict(memory.combinations)
+    exposed = ["blina", "tki", *memory.combinations]
     asked = bb.Question(
-        exposed=["blina", "tki"], eligible_from="chemo", measure="current", transplant=transplant
+        exposed=exposed, eligible_from="chemo", measure="current", transplant=transplant
     )
     one, other = bb.person_time(memory, asked), bb.person_time(scan, asked)
     np.testing.assert_array_equal(one.cuts, other.cuts)
@@ -132,9 +136,10 @@ def test_ids_that_are_numbers_in_one_table_are_texts_in_the_other() -> None:
         require_same(memory, bb.person_time(scan, asked, cuts=[9.0]))
 
 
-def test_an_account_counts_what_memory_counts() -> None:
+@pytest.mark.parametrize("overlap", [PRIORITY, NAMED])
+def test_an_account_counts_what_memory_counts(overlap: Any) -> None:
     """By hand: 1 stranger; 2 other phases; 2 empty; 2 after."""
-    memory, scan = both(8, overlap=PRIORITY, bridge=0.125)
+    memory, scan = both(8, overlap=overlap, bridge=0.125)
     steps = ["read", "repaired", "stays", "order"]
     counts = [
         table[table["step"].isin(steps) & (table["what"] != table["what"].iloc[0])][
@@ -145,7 +150,11 @@ def test_an_account_counts_what_memory_counts() -> None:
     assert counts[1] == counts[0]
     repaired = {what: patients for step, _, what, patients in counts[1] if step == "repaired"}
     assert list(repaired.values())[:4] == [1, 2, 2, 2]
-    assert sum(step == "stays" for step, *_ in counts[1]) == 6
+    assert [name.startswith(("of overl", "overl")) for name in repaired] == [False] * 4 + [
+        True,
+        False,
+    ]
+    assert sum(step == "stays" for step, *_ in counts[1]) == (6 if overlap == PRIORITY else 10)
 
 
 @pytest.mark.parametrize("kind", [*LEAVE_OUT, "overlap", "order", "dose", "negative", "unread"])
@@ -183,8 +192,6 @@ def test_what_is_wrong_is_told_as_in_memory(kind: str) -> None:
                 for problem in caught.value.problems
             ]
         )
-    if kind == "order":  # a cohort in memory names the first eleven, and does not count
-        told = [[(*problem[:3],) for problem in problems] for problems in told]
     assert sorted(told[1]) == sorted(told[0])
 
 
@@ -199,6 +206,81 @@ def test_what_engines_cannot_do_is_refused(tmp_path: Path) -> None:
     asked = question(measure="current")
     memory = bb.read_cohort(frame, phases=courses(stays), **DECLARED)
     require_same(bb.person_time(memory, asked), bb.person_time(own, asked))
+
+
+def made(rows: list[tuple[str, str, float, float]], **declared: Any) -> list[Any]:
+    """The same stays of two patients, seen for 10 and 20 months, in memory and in a scan."""
+    frame = tables(9, patients=2, clean=True)[0].assign(
+        id=["p1", "p2"], time=[10.0, 20.0], free=[10.0, 20.0], remission=0.0, moved=np.nan
+    )
+    stays = pd.DataFrame(rows, columns=["who", "drug", "from", "to"])
+    stays["cycle"], stays["dose"] = np.arange(len(stays)), 1.0
+    read = courses(stays, **declared)
+    return [
+        bb.read_cohort(frame, phases=read, **DECLARED),
+        scan_cohort(frame, phases=read, **DECLARED),
+    ]
+
+
+def stays_of(patients: Any) -> list[tuple[str, str, float, float, float]]:
+    """Patient, phase, start, stop and cycles of each stay."""
+    ids, stays = None, None
+    if isinstance(patients, Cohort):
+        ids, stays = patients.patients, patients.stays
+    else:
+        table = patients.table.order_by(patients.column("patient")).to_pyarrow()
+        ids = table[column_name("patient")].to_pylist()
+        stays = stays_of_lists(table[STAYS].combine_chunks())
+    assert stays is not None
+    return [
+        (str(ids[who]), patients.phases[phase], start, stop, cycles)
+        for who, phase, start, stop, cycles in zip(
+            stays.patient,
+            stays.phase,
+            stays.start.tolist(),
+            stays.stop.tolist(),
+            stays.cycles.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def test_what_lies_after_follow_up_once_overlaps_are_settled_is_dropped() -> None:
+    rows = [("p1", "tki", 2.0, 12.0), ("p1", "blina", 8.0, 14.0), ("p2", "blina", 3.0, 4.0)]
+    for patients in made(rows, overlap=PRIORITY):
+        assert stays_of(patients) == [
+            ("p1", "tki", 2.0, 8.0, 1.0),
+            ("p1", "tki", 8.0, 12.0, 0.0),
+            ("p2", "blina", 3.0, 4.0, 1.0),
+        ]
+
+
+def test_a_cycle_that_begins_under_another_stay_counts_from_where_it_shows() -> None:
+    rows = [("p2", "tki", 1.0, 5.0), ("p2", "blina", 3.0, 7.0)]
+    for patients in made(rows, overlap=PRIORITY, cycle="cycle"):
+        assert stays_of(patients) == [
+            ("p2", "tki", 1.0, 3.0, 1.0),
+            ("p2", "tki", 3.0, 5.0, 0.0),
+            ("p2", "blina", 5.0, 7.0, 1.0),
+        ]
+
+
+def test_noise_is_no_overlap() -> None:
+    """0.1 + 0.2 is a little more than 0.3, which is where it then ends."""
+    rows = [
+        ("p2", "tki", 0.1, 0.1 + 0.2),
+        ("p2", "blina", 0.3, 4.0),
+        ("p2", "chemo", 0.3, 2.0),
+        ("p1", "tki", 0.1, 0.1 + 0.2),
+        ("p1", "blina", 0.3, 4.0),
+    ]
+    both_ = [stays_of(patients) for patients in made(rows, overlap=("blina", "tki", "chemo"))]
+    assert both_[0] == both_[1]
+    assert both_[0][:3] == [
+        ("p1", "tki", 0.1, 0.3, 1.0),
+        ("p1", "blina", 0.3, 4.0, 1.0),
+        ("p2", "tki", 0.1, 0.3, 1.0),
+    ]
 
 
 def test_nobody_has_stays() -> None:

@@ -100,3 +100,38 @@ def test_curves_start_at_the_median_rounded_up() -> None:
     assert found.risk_sets.attrs["median_begin"] == 3.2
     assert found.risk_sets["landmark"].values.tolist() == [3.2]
     assert found.at_risk(3.2).sum() == 2.0
+
+
+def test_phases_that_end_are_left() -> None:
+    """By hand: a is on `late` from 2 to 5 and dies off it; b from 3 on; c never."""
+    patients = pd.DataFrame(
+        {
+            "id": ["a", "b", "c"],
+            "time": [10.0, 8.0, 6.0],
+            "died": [1, 1, 0],
+            "start": [2.0, 3.0, None],
+            "end": [5.0, None, None],
+        }
+    )
+    declared: dict[str, Any] = {
+        "patient": "id",
+        "unit": "months",
+        "endpoints": {"os": bb.Endpoint(time="time", event="died")},
+        "phases": bb.Phases(late=bb.Phase(start="start", end="end")),
+    }
+    question = bb.Question(exposed="late", eligible_from="entry", phase_end="current")
+    memory = bb.person_time(bb.read_cohort(patients, **declared), question, cuts=[4.0])
+    found = bb.person_time(bb.scan_cohort(patients, **declared), question, cuts=[4.0])
+    require_same(memory, found)
+    table = found.table.sel(endpoint="os").sum(("interval", "pattern"))
+    states = table["phase"].values.tolist()
+    assert dict(zip(states, table["person_time"].values.tolist(), strict=True)) == {
+        "before late": 11.0,
+        "late": 8.0,
+        "off treatment": 5.0,
+    }
+    assert dict(zip(states, table["events"].values.tolist(), strict=True)) == {
+        "before late": 0.0,
+        "late": 1.0,
+        "off treatment": 1.0,
+    }

@@ -238,3 +238,96 @@ def test_no_such_values(question: Any, cohort: Any, message: str) -> None:
     asked = bb.Question(exposed="second", eligible_from="entry") if question is None else question
     with pytest.raises(TypeError, match=message):
         bb.person_time(read() if cohort is None else cohort, asked)
+
+
+# References that would hold the treatment itself -------------------------------------------------
+
+
+def of_phases(*names: str, ends: bool = True) -> Cohort:
+    """One patient who is in each phase for a month."""
+    table = pd.DataFrame({"id": ["a"], "t": [20.0], "e": [1]})
+    for number, name in enumerate(names, start=1):
+        table[f"{name} from"], table[f"{name} to"] = [2.0 * number], [2.0 * number + 1.0]
+    columns = {
+        name: bb.Phase(start=f"{name} from", end=f"{name} to" if ends else None) for name in names
+    }
+    return bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints=bb.Endpoint(time="t", event="e"),
+        phases=bb.Phases.from_dict(columns),
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "exposed", "others"),
+    [
+        (("cycle1", "cycle2", "cycle3"), "cycle1", "cycle2, cycle3"),
+        (("cycle1", "cycle2", "cycle3"), "cycle3", "cycle1, cycle2"),
+        (("cycle1", "cycle2", "cycle3"), ["cycle1", "cycle2"], "cycle3"),
+        (("Cycle 1", "rest", "cycle_2"), "Cycle 1", "cycle_2"),
+        (("1st course", "2st course"), "1st course", "2st course"),
+    ],
+)
+def test_further_courses_do_not_stand_in_the_reference(
+    names: tuple[str, ...], exposed: Any, others: str
+) -> None:
+    cohort = of_phases(*names)
+    for measure in ("current", "ever", "episode"):
+        with pytest.raises(SpecError, match="would stand in the reference, and dilute") as caught:
+            bind(bb.Question(exposed=exposed, eligible_from="entry", measure=measure), cohort)
+        assert f"by the names {others} are further courses of it" in str(caught.value)
+    # What the message asks for can be asked.
+    every = [name for name in names if name != "rest"]
+    assert f"exposed={every!r}, measure='current'" in str(caught.value)
+    bind(bb.Question(exposed=every, eligible_from="entry", measure="current"), cohort)
+    bind(bb.Question(exposed=every, eligible_from="entry", measure="episode"), cohort)
+    alone = exposed if isinstance(exposed, str) else exposed[0]
+    against = next(name for name in every if name != alone)
+    question = bb.Question(
+        exposed=alone, eligible_from="entry", reference=against, measure="current"
+    )
+    bind(question, cohort)
+
+
+def test_phases_without_numbers_of_their_own_are_phases() -> None:
+    for names in (("a", "b"), ("1", "2"), ("induction 1", "maintenance 2"), ("m", "m2x")):
+        cohort = of_phases(*names)
+        bind(bb.Question(exposed=names[1], eligible_from="entry", phase_end="current"), cohort)
+
+
+def test_combinations_do_not_stand_in_the_reference() -> None:
+    table = pd.DataFrame({"id": ["a"], "t": [20.0], "e": [1]})
+    stays = pd.DataFrame(
+        {"id": ["a", "a"], "from": [1.0, 2.0], "to": [4.0, 6.0], "drug": ["blina", "tki"]}
+    )
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints=bb.Endpoint(time="t", event="e"),
+        phases=bb.Courses(
+            table=stays,
+            patient="id",
+            start="from",
+            stop="to",
+            phase="drug",
+            phases=["blina", "tki"],
+            overlap={"blina + tki": "both"},
+        ),
+    )
+    with pytest.raises(SpecError, match=r"both are combinations with it.*\['blina', 'both'\]"):
+        bind(bb.Question(exposed="blina", eligible_from="entry", measure="current"), cohort)
+    for exposed, reference in ((["blina", "both"], None), ("both", None), ("blina", "tki")):
+        question = bb.Question(
+            exposed=exposed, eligible_from="entry", reference=reference, measure="current"
+        )
+        bind(question, cohort)
+
+
+def test_time_since_the_end_needs_ends() -> None:
+    question = bb.Question(exposed="m", eligible_from="entry", measure="since_end")
+    with pytest.raises(SpecError, match=r"nothing is known of when phases end.*since_entry"):
+        bind(question, of_phases("m", ends=False))
+    bind(question, of_phases("m"))

@@ -13,7 +13,7 @@ from bayesblina.person_time.cells.blocks import Blocks
 from bayesblina.person_time.cells.patterns import Terms
 from bayesblina.person_time.cells.ranks import TimesInBins, order_statistics
 from bayesblina.person_time.cells.summing import Grouping, GroupSums
-from bayesblina.person_time.cells.survey import Survey, survey
+from bayesblina.person_time.cells.survey import Survey, merged_spread, survey
 from bayesblina.person_time.follow_up import effect_kinds
 from bayesblina.person_time.question import bind
 from bayesblina.person_time.segments import course_of
@@ -85,6 +85,17 @@ def test_the_spread_of_blocks_is_that_of_all() -> None:
         assert (spread.low[0], spread.high[0]) == (together.min(), together.max())
         assert spread.bounds[0].reasons.tolist() == [0, 5, 0, 0, 0, 0, 50]
         assert spread.left_out(0, 1) == ("7", "8", "9", "10", "11")
+
+
+def test_the_spread_of_one_patient_is_her_value() -> None:
+    """Whoever is merged first, and nobody before her or after."""
+    nobody, one = np.zeros((3, 1)), np.array([[1.0], [7.0], [0.0]])
+    for first, second in ((nobody, one), (one, nobody)):
+        assert merged_spread(first, second).tolist() == one.tolist()
+    assert merged_spread(nobody, nobody).tolist() == nobody.tolist()
+    # 7 and 3 lie 2 from their mean.
+    both = merged_spread(one, np.array([[1.0], [3.0], [0.0]]))
+    assert both.tolist() == [[2.0], [5.0], [8.0]]
 
 
 @pytest.mark.parametrize("eligible", ["consolidation", "entry"])

@@ -9,8 +9,9 @@ import pandas as pd
 
 import bayesblina as bb
 from bayesblina.core.arrays import Floats
-from bayesblina.studies.weighting.course import StartingCourse, make_course
+from bayesblina.studies.weighting.course import make_course
 from bayesblina.studies.weighting.effect import Arms, _arm_counts, _counted
+from bayesblina.studies.weighting.pieces import StartingCourse
 from tests.studies.weighting import QUESTION
 
 TWELVE = pd.DataFrame(

@@ -13,7 +13,7 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.core.errors import DataError, SpecError
-from bayesblina.studies.weighting import course as courses
+from bayesblina.studies.weighting import pieces
 from bayesblina.studies.weighting.starts import fit_starts, log_inverse_probability
 from tests.studies.builders import EVERYTHING, TWELVE, alike, course_of
 from tests.studies.weighting import GRACE, QUESTION, simulated
@@ -48,7 +48,7 @@ def test_weights_are_ratios_of_densities_by_loops() -> None:
     none = fit_starts(course, np.zeros(2, dtype=bool), alike(course))
     whole = float(cohort.endpoints["os"].time.max())
     spans = (whole, float(np.nanmax(cohort.phase_start)))
-    regular = np.concatenate([cuts, *(np.linspace(0.0, to, courses.POINTS + 1) for to in spans)])
+    regular = np.concatenate([cuts, *(np.linspace(0.0, to, pieces.POINTS + 1) for to in spans)])
     outcome = found.cohort.endpoints["os"]
     for patient in range(60):
         rows = np.flatnonzero(found.of == patient)

@@ -68,8 +68,8 @@ def prior_predictive(
         first stratum and subgroup; ``survival`` over (draw, endpoint, phase, time), from the origin
         to those who are in one phase throughout, averaged over the covariates of the patients; and
         ``pooled_survival`` over (endpoint, time), of the pooled hazard. Where the effect varies
-        with time since entry, the exposed phase's is that just after it. With cured patients the
-        pooled hazard is taken for that of the others.
+        by step, such as with time since entry, the exposed phase's is that of the first. With cured
+        patients the pooled hazard is taken for that of the others.
 
     Raises
     ------

@@ -1,7 +1,6 @@
 from .curves import cumulative_hazard as cumulative_hazard
 from .curves import cumulative_incidence as cumulative_incidence
 from .curves import hazard as hazard
-from .curves import hazard_ratio_over_time as hazard_ratio_over_time
 from .curves import state_occupancy as state_occupancy
 from .curves import survival as survival
 from .draws import chain_ranks as chain_ranks
@@ -20,6 +19,7 @@ from .predictive import predicted_against_observed as predicted_against_observed
 from .predictive import prior_predictive as prior_predictive
 from .predictive import replicated_events as replicated_events
 from .predictive import replicated_simon_makuch as replicated_simon_makuch
+from .ratios import hazard_ratio_over_time as hazard_ratio_over_time
 from .safety import adverse_events as adverse_events
 from .sensitivity import balance as balance
 from .sensitivity import scenario_map as scenario_map

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from bayesblina.core.errors import SpecError
 from bayesblina.core.escaping import literal
 from bayesblina.output.plots.bands import draw_numbers_at_risk, draw_observed, draw_regimes
 from bayesblina.output.plots.style import (
-    COLOURS,
-    DARK,
     SMALL,
     Place,
     Width,
@@ -22,9 +18,7 @@ from bayesblina.output.plots.style import (
     explain,
     in_a_row,
     mark,
-    ratio_scale,
     require,
-    tails,
 )
 
 HEIGHT = 2.9
@@ -211,7 +205,7 @@ def cumulative_incidence(
             str(name): 1.0 - curves["survival"].sel(endpoint=name)
             for name in curves["endpoint"].values
         }
-    _one_group(curves)
+    require_one_group(curves)
     names = chosen(incidences, event, what="event")
     drawn = in_a_row(
         [name if "relapse_probability" in curves else name.upper() for name in names],
@@ -258,7 +252,7 @@ def state_occupancy(
         As for `survival`.
     """
     require(occupancy, ["probability"], "bayesblina.state_occupancy")
-    _one_group(occupancy)
+    require_one_group(occupancy)
     regimes = chosen(occupancy["regime"].values, regime, what="regime")
     states = list(map(literal, occupancy["state"].values))
     if len(states) > len(FILLS):
@@ -291,110 +285,6 @@ def state_occupancy(
     return mark(drawn, occupancy)
 
 
-def hazard_ratio_over_time(
-    ratios: xr.Dataset,
-    *,
-    endpoint: str | None = None,
-    until: float | None = None,
-    mass: float = 0.95,
-    width: Width = "two",
-    ax: Axes | None = None,
-) -> Figure:
-    """Draw hazard ratios by interval of follow-up, or by time since entering the phase.
-
-    Parameters
-    ----------
-    ratios
-        What `bayesblina.hazard_ratio` gives with ``over="interval"`` or ``over="since_entry"``.
-    endpoint
-        Endpoint to draw; by default all, side by side.
-    until
-        Time at which the last interval, which is open, stops in the figure; by default it is as
-        wide as the one before it.
-    mass, width, ax
-        As for `survival`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Medians as steps with bands, on a logarithmic scale; the last interval is dotted.
-
-    Raises
-    ------
-    SpecError
-        As for `survival`; if the ratios do not vary over time, or `until` does not lie after the
-        start of the last interval.
-    """
-    require(ratios, ["hazard_ratio"], "bayesblina.hazard_ratio")
-    if "interval" in ratios.dims:
-        starts, clock = ratios["interval_start"], "from the origin"
-    elif "piece" in ratios.dims:
-        starts, clock = (
-            ratios["since"],
-            f"since entering {ratios.attrs.get('exposed', 'the phase')}",
-        )
-    else:
-        raise SpecError(
-            "These hazard ratios do not vary over time: ask for over='interval' or "
-            "over='since_entry'."
-        )
-    _one_group(ratios)
-    start = starts.values.astype(float)
-    edges = np.append(start, _open_end(start, until))
-    names = chosen(ratios["endpoint"].values, endpoint)
-    drawn = in_a_row(
-        [name.upper() for name in names],
-        height=HEIGHT,
-        width=width,
-        label=_against(ratios),
-        below=f"{literal(_unit(ratios))} {literal(clock)}",
-        ax=ax,
-        share_x=True,
-        share_y=True,
-    )
-    low, high = tails(mass)
-    for axis, name in zip(drawn.axes[0], names, strict=True):
-        values = ratios["hazard_ratio"].sel(endpoint=name)
-        lower, middle, upper = values.quantile([low, 0.5, high], ("chain", "draw")).values
-        axis.stairs(upper, edges, baseline=lower, fill=True, color=COLOURS[0], alpha=0.2)
-        for inside, style, label in (
-            (slice(None, -1), "-", f"posterior median, {mass:.0%} band"),
-            (slice(-1, None), ":", "last, open interval"),
-        ):
-            if middle[inside].size:
-                axis.hlines(
-                    middle[inside],
-                    start[inside],
-                    edges[1:][inside],
-                    color=COLOURS[0],
-                    linestyle=style,
-                    label=label,
-                )
-        axis.axhline(1.0, color=DARK, linewidth=0.7)
-        axis.set_xlim(edges[0], edges[-1])
-    ratio_scale(drawn.axis)
-    explain(drawn.axis)
-    return mark(drawn, ratios)
-
-
-def _against(ratios: xr.Dataset) -> str:
-    """Word what a hazard ratio compares."""
-    exposed, reference = ratios.attrs.get("exposed"), ratios.attrs.get("reference")
-    if not exposed or not reference:
-        return "hazard ratio"
-    return f"hazard ratio, {literal(exposed)}\nagainst {literal(reference)}"
-
-
-def _open_end(start: NDArray[np.float64], until: float | None) -> float:
-    if until is not None:
-        if not until > start[-1]:
-            raise SpecError(
-                f"until must lie after the last interval's start, {start[-1]:g}; got {until!r}."
-            )
-        return float(until)
-    return float(2 * start[-1] - start[-2]) if start.size > 1 else float(start[-1]) + 1.0
-
-
 def _by_endpoint(
     curves: xr.Dataset,
     variable: str,
@@ -411,7 +301,7 @@ def _by_endpoint(
 ) -> Figure:
     """Draw curves by regime, a panel for each endpoint."""
     require(curves, [variable], f"bayesblina.{variable}")
-    _one_group(curves)
+    require_one_group(curves)
     names = chosen(curves["endpoint"].values, endpoint)
     for table, source in ((observed, "simon_makuch"), (at_risk, "numbers_at_risk")):
         if table is not None:
@@ -424,7 +314,7 @@ def _by_endpoint(
         palette = draw_regimes(axis, values, mass=mass, steps=steps, draws=draws)
         if observed is not None:
             draw_observed(axis, observed, name, palette, _landmark(curves))
-        axis.set_ylabel(label.format(unit=literal(_unit(curves).removesuffix("s"))))
+        axis.set_ylabel(label.format(unit=literal(unit_of(curves).removesuffix("s"))))
         _times(axis, curves, top=1.02 if variable == "survival" else None)
         explain(axis, place=place)
         if at_risk is not None:
@@ -432,7 +322,8 @@ def _by_endpoint(
     return mark(drawn, curves, observed, at_risk)
 
 
-def _one_group(curves: xr.Dataset) -> None:
+def require_one_group(curves: xr.Dataset) -> None:
+    """Refuse estimates of several subgroups."""
     if "subgroup" in curves.dims:
         raise SpecError("Choose a subgroup to draw: curves.sel(subgroup=...).")
 
@@ -441,7 +332,8 @@ def _landmark(curves: xr.Dataset) -> float:
     return float(curves.attrs.get("landmark", 0.0))
 
 
-def _unit(source: xr.Dataset) -> str:
+def unit_of(source: xr.Dataset) -> str:
+    """Name the time unit of estimates."""
     return str(source.attrs.get("unit", "time"))
 
 
@@ -451,4 +343,4 @@ def _times(axis: Axes, curves: xr.Dataset, *, top: float | None) -> None:
     if time.size > 1:
         axis.set_xlim(time.min(), time.max())
     origin = curves.attrs.get("origin", f"the origin (event-free at {_landmark(curves):g})")
-    axis.set(ylim=(0, top), xlabel=f"{literal(_unit(curves))} from {literal(str(origin))}")
+    axis.set(ylim=(0, top), xlabel=f"{literal(unit_of(curves))} from {literal(str(origin))}")

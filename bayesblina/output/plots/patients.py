@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from bayesblina.core.courses import Stays
+from bayesblina.core.episodes import OFF_TREATMENT, near
 from bayesblina.core.errors import SpecError, require_kind
 from bayesblina.core.escaping import literal
 from bayesblina.core.masking import MASK, mask_account
@@ -45,6 +47,8 @@ LINE, PAD, GAP = 0.118, 0.07, 0.2
 # Letters on an inch, at the size of the boxes' texts; where arrows run, from a column's left.
 LETTERS, ARROW = 17.0, 0.35
 CENSORED = "end of follow-up"
+# Height of the bar of time in no phase.
+GAP_HEIGHT = 0.3
 # How the reason begins that both accounts give.
 NEVER = "never under observation"
 
@@ -59,7 +63,10 @@ def swimmer(
     width: Width = "two",
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw the course of single patients: phases, transplant, event or end of follow-up.
+    """Draw the course of single patients: stays in phases, transplant, event or end of follow-up.
+
+    Every stay is drawn, also where phases recur; a thin bar is time off treatment, or before any.
+    A white line parts stays in one phase that follow each other without a gap.
 
     It shows single patients, and says so: it is for the analyst's eyes, not for release.
 
@@ -140,15 +147,33 @@ def _draw_phases(axis: Axes, cohort: Cohort, rows: pd.DataFrame, place: pd.Serie
     states = _states(cohort, rows)
     shades = iter(colours(sum(state in cohort.phases for state in states), "phases"))
     for state in states:
-        stays = rows[rows["phase"] == state]
+        stays, inside = rows[rows["phase"] == state], state in cohort.phases
+        pale = "0.6" if state == OFF_TREATMENT else "0.82"
         axis.barh(
             place[stays["patient"]].to_numpy(),
             stays["stop"] - stays["start"],
             left=stays["start"],
-            height=0.75,
-            color=next(shades) if state in cohort.phases else "0.82",
+            height=0.75 if inside else GAP_HEIGHT,
+            color=next(shades) if inside else pale,
             label=literal(state),
         )
+    if cohort.stays is not None:
+        _part_stays(axis, cohort, cohort.stays, rows, place)
+
+
+def _part_stays(
+    axis: Axes, cohort: Cohort, stays: Stays, rows: pd.DataFrame, place: pd.Series[int]
+) -> None:
+    """Draw a line between stays in one phase of which one begins where the one before ends."""
+    same = (stays.patient[1:] == stays.patient[:-1]) & (stays.phase[1:] == stays.phase[:-1])
+    goes_on = np.flatnonzero(same & near(stays.start[1:], stays.stop[:-1])) + 1
+    ids = pd.Index([str(patient) for patient in cohort.patients[stays.patient[goes_on]]])
+    ends = rows.groupby("patient", sort=False)["stop"].max().reindex(ids).to_numpy()
+    begins = rows.groupby("patient", sort=False)["start"].min().reindex(ids).to_numpy()
+    at = stays.start[goes_on]
+    drawn = (at > begins) & (at < ends)
+    line = place.reindex(ids[drawn]).to_numpy()
+    axis.vlines(at[drawn], line - 0.375, line + 0.375, color="white", linewidth=0.7)
 
 
 def _draw_ends(axis: Axes, cohort: Cohort, rows: pd.DataFrame, place: pd.Series[int]) -> None:

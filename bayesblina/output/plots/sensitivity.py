@@ -380,8 +380,13 @@ def balance(
         axis.plot(table[column], lines, marker, color=colour, markersize=4, label=column)
     for limit, colour, style in ((-0.1, GREY, "--"), (0.1, GREY, "--"), (0.0, DARK, "-")):
         axis.axvline(limit, color=colour, linewidth=0.7, linestyle=style)
-    list_rows(axis, list(map(literal, table["covariate"])))
-    axis.set_xlabel("standardised mean difference, starting less at risk")
+    names, what = list(map(literal, table["covariate"])), "starting less at risk"
+    if "of" in table:
+        # Who starts, leaves and enters again, each against those who could have.
+        names = [f"{of}: {name}" for of, name in zip(table["of"], names, strict=True)]
+        what = "those who did less those at risk"
+    list_rows(axis, names)
+    axis.set_xlabel(f"standardised mean difference, {what}")
     explain(axis)
     return mark(drawn, table, synthetic=synthetic)
 

@@ -30,7 +30,7 @@ from bayesblina.estimands.regimes import From, Never, Regime
 from bayesblina.estimands.safety import event_rate, incidence
 from bayesblina.estimands.summaries import prior_table, summary
 from bayesblina.hazards.parts import PowerPrior
-from bayesblina.inference.baseline_gate import FAILED
+from bayesblina.inference.baseline_gate import FAILED, RATIO
 from bayesblina.inference.fitting import Fit, weights_of
 from bayesblina.output.progress import Progress
 from bayesblina.output.report.wording import INTERVAL
@@ -52,6 +52,7 @@ PRIOR_DRAWS = 1000
 FURTHER_TIMES = 26
 AT_RISK_TIMES = 7
 REPLICATES = 200
+BY_STEP = f"{RATIO}_by_piece"
 TAIL = (1.0 - 0.95) / 2.0
 QUANTILES = (TAIL, 0.5, 1.0 - TAIL)
 
@@ -96,6 +97,9 @@ def compute_tables(
         thresholds = tuple(dict.fromkeys([1.0, *curves.thresholds]))
         ratios = summary(hazard_ratio(fit), thresholds=thresholds)
         computed.tables["hazard_ratios"] = _with_pulls(ratios, fit)
+        if BY_STEP in fit.posterior:
+            by_step = summary(hazard_ratio(fit, over="step"), thresholds=thresholds)
+            computed.tables["hazard_ratios_by_step"] = by_step
         computed.tables["diagnostics"] = _diagnostics(fit)
     with progress.stage("curves"):
         drawn = survival(fit, regimes=curves.regimes, times=curves.times, landmark=curves.landmark)
@@ -176,6 +180,9 @@ def _curves(
     start, end = float(drawn.attrs["landmark"]), float(drawn["time"].max())
     parts, regimes = _by_landmark(fit, wanted, curves, start=start, end=end)
     columns = ["endpoint", "landmark", "regime", "time", "median", "lower", "upper", "converged"]
+    if fit.person_time.layout is not None and "supported" in first:
+        # Where phases recur nobody may have a history for a while, and somebody later.
+        columns.insert(-1, "supported")
     parts = [part[columns] for part in (first.assign(landmark=start), *parts)]
     computed.tables["survival_by_landmark"] = pd.concat(parts, ignore_index=True)
     computed.attempt("restricted_means", partial(_restricted_means, fit, regimes, end=end))
@@ -189,7 +196,7 @@ def _by_landmark(
     parts: list[pd.DataFrame] = []
     by_landmark: dict[float, tuple[Regime, ...]] = {start: curves.regimes}
     asked: list[tuple[float, tuple[Regime, ...], Sequence[float] | Floats | None]] = []
-    if not curves.starts:
+    if len(curves.regimes) == 1:
         # Nobody asked for a regime with the exposed phase: it starts at the landmark if it can.
         asked.append((start, (Never(), From(start)), curves.times))
     for landmark in sorted({float(time) for time in wanted} - {start}):
@@ -206,6 +213,9 @@ def _by_landmark(
             # Never is among the first curves already.
             draws = draws.isel(regime=[1]) if landmark == start else draws
             table = _bands(draws.quantile(QUANTILES, ("chain", "draw")))
+            if fit.person_time.layout is not None and "supported" in draws.coords:
+                known = draws["supported"].to_series().rename("supported").reset_index()
+                table = table.merge(known, on=["endpoint", "regime", "time"], how="left")
             parts.append(table.assign(landmark=landmark, converged=fit.converged))
             by_landmark[landmark] = regimes
     return parts, by_landmark
@@ -224,7 +234,9 @@ def _quartiles(comparison: Comparison) -> tuple[float, ...]:
     """First and third quartile of the times at which eligible patients enter the exposed phase."""
     cohort, question = comparison.cohort, comparison.question
     followed = np.unique(np.concatenate([found.patient for found in comparison.episodes.values()]))
-    times = cohort.phase_start[followed, cohort.phases.index(question.exposed_phases[0])]
+    phases = [cohort.phases.index(name) for name in question.exposed_phases]
+    starts = cohort.phase_start[followed][:, phases]
+    times = np.where(np.isnan(starts), np.inf, starts).min(axis=1)
     times = times[np.isfinite(times) & (times > (question.landmark or 0.0))]
     # Two digits: nobody's own date.
     quartiles = np.quantile(times, [0.25, 0.75]) if times.size else []
@@ -242,9 +254,15 @@ def _restricted_means(
         for regime in entries:
             gain = summary(contrast(means, regime, never))
             parts.append(gain.assign(landmark=landmark, regime=regime.label, horizon=end))
+    if not parts and fit.question.amount == "dose":
+        raise EstimandError(
+            "A start says nothing of doses, which the question counts: compare regimes with "
+            "rmst(fit, regimes=[Never(), Cycles(..., dose=)])."
+        )
     if not parts:
         raise EstimandError(
-            "No regime enters the exposed phase: give starts (in a study file under [curves])."
+            "No regime enters the exposed phase: give starts or regimes (in a study file under "
+            "[curves])."
         )
     table = pd.concat(parts, ignore_index=True)
     return table[list(dict.fromkeys(["endpoint", "landmark", "regime", "horizon", *table]))]

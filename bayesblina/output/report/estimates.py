@@ -223,6 +223,7 @@ def _drawing(
     times = np.sort(rows["time"].unique()).astype(float)
     observed = observed_of(results, endpoint, landmark, times)
     known = _known_until(colours, observed, regimes, times)
+    marked = "supported" in rows
     figure, data = figures.survival(
         f"survival-{position[0]}-{position[1]}",
         rows,
@@ -231,6 +232,7 @@ def _drawing(
         at_risk=_at_risk(results, endpoint, landmark),
         colours=colours,
         known_until=known,
+        supported=marked,
         title=f"{endpoint}: survival",
         unit=results.fit.person_time.unit,
         landmark=landmark,
@@ -241,6 +243,7 @@ def _drawing(
         "endpoint": endpoint,
         "observed": [(group, colour) for group, colour in colours.items() if group in observed],
         "beyond": bool(known),
+        "unsupported": marked and not rows["supported"].astype(bool).all(),
         "hidden": "simon_makuch" in left.whole.tables and not observed,
         "endpoint_index": position[0],
         "landmark_index": position[1],

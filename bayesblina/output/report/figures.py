@@ -27,6 +27,7 @@ from bayesblina.output.plots.bands import (
 )
 from bayesblina.output.plots.estimates import draw_density, draw_rung
 from bayesblina.output.plots.predictive import draw_events
+from bayesblina.output.plots.ratios import Across, draw_ratios_across
 from bayesblina.output.plots.sensitivity import draw_bars, draw_scenarios, settings_of
 from bayesblina.output.plots.style import (
     GREY,
@@ -146,6 +147,7 @@ def survival(
     at_risk: Mapping[str, Sequence[tuple[float, str]]],
     colours: Mapping[str, int],
     known_until: Mapping[str, float],
+    supported: bool,
     title: str,
     unit: str,
     landmark: float,
@@ -154,6 +156,7 @@ def survival(
 
     `known_until`: by regime the time up to which enough patients are at risk; curves are grey
     beyond it.
+    `supported`: whether the rows say when anybody has the regime's history; grey elsewhere.
     `landmark`: where the curves begin.
     """
     rows = rows.assign(**{column: rounded(rows[column]) for column in ("median", "lower", "upper")})
@@ -176,7 +179,10 @@ def survival(
             curve["lower"].to_numpy(float),
             curve["upper"].to_numpy(float),
             middle=curve["median"].to_numpy(float),
-            known=(curve["time"] <= known_until.get(regimes[index], np.inf)).to_numpy(),
+            known=(
+                (curve["time"] <= known_until.get(regimes[index], np.inf))
+                & (curve["supported"].astype(bool) if supported else True)
+            ).to_numpy(),
             colour=SHADES[index % COLOURS],
             linestyle=LINES[index % COLOURS],
         ):
@@ -313,6 +319,20 @@ def forest(name: str, rows: Sequence[Mapping[str, Any]], *, title: str) -> Figur
         for row in rows
     )
     return _finished(name, panel, title, f"{words}.", parts)
+
+
+def steps(name: str, rows: pd.DataFrame, across: Across, *, title: str) -> Figure:
+    """Draw hazard ratios by step, on a logarithmic scale."""
+    (panel,) = _panels(HEIGHT)
+    lower, middle, upper = (rows[column].to_numpy(float) for column in ("lower", "median", "upper"))
+    draw_ratios_across(panel, across, lower, middle, upper, "posterior median, 95 % band")
+    panel.set_xlabel(across.label)
+    ratio_scale(panel)
+    words = "; ".join(
+        f"{row['step']}: {row['median']:.2f} ({row['lower']:.2f} to {row['upper']:.2f})"
+        for row in rows.to_dict("records")
+    )
+    return _finished(name, panel, title, f"{words}.", FigureParts())
 
 
 def events(name: str, rows: pd.DataFrame, *, title: str, unit: str) -> Figure:

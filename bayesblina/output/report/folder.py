@@ -23,6 +23,7 @@ from bayesblina.core.tables.numbers import BASELINE, EVENT_TIMES, LONG
 from bayesblina.core.tables.table import to_csv
 from bayesblina.estimands.curves import survival
 from bayesblina.estimands.ratios import hazard_ratio
+from bayesblina.estimands.regimes import regime_of
 from bayesblina.inference.baseline_gate import WORDS
 from bayesblina.inference.fitting import Fit
 from bayesblina.output import plots
@@ -95,7 +96,14 @@ class Figures(Mapping[str, "Figure"]):
     def __iter__(self) -> Iterator[str]:
         """Name the figures."""
         ratios = self.shown.results.tables["hazard_ratios"]
-        return iter([*self._endpoints, *(["hazard_ratio"] if len(ratios) else [])])
+        steps = self.shown.results.tables.get("hazard_ratios_by_step", ratios.iloc[:0])
+        return iter(
+            [
+                *self._endpoints,
+                *(["hazard_ratio"] if len(ratios) else []),
+                *(["hazard_ratio_by_step"] if len(steps) else []),
+            ]
+        )
 
     def __len__(self) -> int:
         """Count the figures."""
@@ -111,6 +119,12 @@ class Figures(Mapping[str, "Figure"]):
             # In the order of the draws.
             kept = ratios["endpoint"].isin(results.tables["hazard_ratios"]["endpoint"].tolist())
             return plots.hazard_ratio(ratios.sel(endpoint=kept), prior=(prior.mean, prior.sd))
+        if name == "hazard_ratio_by_step":
+            results = self.shown.results
+            by_step = hazard_ratio(results.fit, over="step")
+            named = results.tables["hazard_ratios_by_step"]["endpoint"].unique().tolist()
+            kept = by_step["endpoint"].isin(named)
+            return plots.hazard_ratio_over_time(by_step.sel(endpoint=kept))
         endpoint = self._endpoints[name]
         curves = self.curves
         if self.shown.coarse:
@@ -279,7 +293,10 @@ def staying(folder: Path) -> list[str]:
 def _drawn_again(results: Results) -> Dataset:
     """Draw the curves of the first landmark again: the fit and their regimes give the same ones."""
     times = np.sort(results.tables["survival"]["time"].unique()).astype(float)
-    curves = Curves(starts=tuple(results.record["starts"]))
+    curves = Curves(
+        starts=tuple(results.record["starts"]),
+        further=tuple(map(regime_of, results.record["regimes"])),
+    )
     return survival(results.fit, regimes=curves.regimes, times=times, landmark=float(times[0]))
 
 

@@ -32,6 +32,7 @@ from bayesblina.hazards.parts import Free
 from bayesblina.inference.baseline_gate import RATIO, worst
 from bayesblina.inference.fitting import Fit
 from bayesblina.output.report.results import Results
+from bayesblina.output.report.steps import by_phase, named_for_phases, withheld_by_step
 from bayesblina.output.report.wording import records
 from bayesblina.studies.what_if.reading import Sensitivity
 
@@ -168,7 +169,7 @@ def without_few(results: Results, *, minimum: int) -> Shown:
     """
     fit, whole, flow = results.fit, results.tables, None
     if minimum > 1 and "patient_flow" in whole:
-        whole = {**whole, "patient_flow": _by_phase(whole["patient_flow"], fit)}
+        whole = {**whole, "patient_flow": by_phase(whole["patient_flow"], fit)}
     nothing: frozenset[Any] = frozenset()
     masking = MaskedAccount(
         masked=Masked(minimum=minimum), times=nothing, few=nothing, closed=nothing
@@ -209,11 +210,15 @@ def without_few(results: Results, *, minimum: int) -> Shown:
     withheld = tuple(sorted(few & (own | set(whole["survival"]["endpoint"]))))
     tables |= _counted(whole, tables, flow, masking, withheld)
     tables |= _observed(whole, tables, masking)
+    if "hazard_ratios_by_step" in tables:
+        tables["hazard_ratios_by_step"] = _without(
+            tables["hazard_ratios_by_step"], withheld_by_step(fit, minimum, masking.closed)
+        )
     tables["diagnostics"] = join_rows(
         tables["diagnostics"], joined_names(fit, tables["diagnostics"])
     )
     if "prior_predictive" in tables:
-        tables["prior_predictive"] = _named_for_phases(tables["prior_predictive"], fit)
+        tables["prior_predictive"] = named_for_phases(tables["prior_predictive"], fit)
     if "predictive" in tables:
         tables["predictive"] = _by_joined_interval(
             results, tables["predictive"], masking, landmarks
@@ -281,47 +286,6 @@ def joined_names(fit: Fit, diagnostics: pd.DataFrame) -> pd.Series:
 def _many(fit: Fit, variable: str) -> bool:
     """Whether how many parameters of a kind there are follows from patients, sites or events."""
     return variable in fit.posterior and not MANY.isdisjoint(fit.posterior[variable].dims)
-
-
-def _pieces_of(fit: Fit) -> dict[str, str]:
-    """Phases by the names of their pieces, if the exposed phase is cut into any."""
-    table = fit.person_time.table
-    pairs = zip(table["phase"].values.tolist(), table["treatment"].values.tolist(), strict=True)
-    return {piece: phase for piece, phase in pairs if piece != phase}
-
-
-def _by_phase(flow: pd.DataFrame, fit: Fit) -> pd.DataFrame:
-    """Join the pieces of a phase in an account: how many there are follows from its events.
-
-    Of patients in an engine pieces are asked for by name, and stay.
-    """
-    pieces, person_time = _pieces_of(fit), fit.person_time
-    if not pieces or not person_time.complete:
-        return flow
-    episodes, phases = person_time.episodes, person_time.table["phase"].values
-    inside = np.isin(phases[episodes["phase"].values], list(pieces))
-    of_pieces = (flow["step"] == "in phase") & flow["phase"].isin(pieces)
-    kept = [flow[~of_pieces]]
-    for endpoint, rows in flow[of_pieces].groupby("endpoint", sort=False):
-        own = episodes["endpoint"].values == person_time.endpoints.index(str(endpoint))
-        kept.append(
-            rows.iloc[[0]].assign(
-                phase=rows["phase"].map(pieces).iloc[0],
-                # Most were in several pieces.
-                patients=np.unique(episodes["patient"].values[own & inside]).size,
-                events=rows["events"].sum(),
-                person_time=rows["person_time"].sum(),
-            )
-        )
-    return pd.concat(kept).sort_index().reset_index(drop=True)
-
-
-def _named_for_phases(table: pd.DataFrame, fit: Fit) -> pd.DataFrame:
-    """Name what a prior says of a piece, which is that just after its start, for its phase."""
-    quantities = table["quantity"].astype(str)
-    for piece, phase in _pieces_of(fit).items():
-        quantities = quantities.str.replace(f", {piece}", f", {phase}", regex=False)
-    return table.assign(quantity=quantities)
 
 
 def _landmarks(tables: Mapping[str, pd.DataFrame]) -> frozenset[float]:

@@ -178,7 +178,7 @@ def paragraphs(
         _comparison(fit),
         _model(
             definition,
-            f"{adjusted}{together}",
+            f"{_steps(fit, coarse=coarse)}{adjusted}{together}",
             intervals=None if coarse else len(fit.person_time.cuts) + 1,
         ),
         Paragraph(
@@ -220,10 +220,32 @@ def _comparison(fit: Fit) -> Paragraph:
         f"Endpoints: {', '.join(person_time.endpoints)}. {included}Intercurrent events: "
         f"{estimand['intercurrent events']}. The treatment phase is a state that changes over "
         f"time: nobody counts as in {fit.question.exposure} before its start, so that the time "
-        "survived until then is not credited to it. Who enters the phase is not decided by "
-        "chance: the comparison is causal only if the covariates in the model account for "
-        "what led to it.",
+        f"survived until then is not credited to it. {_courses(fit)}Who enters the phase is not "
+        "decided by chance: the comparison is causal only if the covariates in the model account "
+        "for what led to it.",
         cites=("e9", "immortal"),
+    )
+
+
+def _steps(fit: Fit, *, coarse: bool) -> str:
+    """Say of which measure the effect's steps are, where a question names one."""
+    question, table = fit.question, fit.person_time.table
+    if not question.stepped:
+        return ""
+    # There are as many as events allow, unless the question says where they are.
+    shown = table["role"].values == "exposed" if question.steps or not coarse else []
+    names = ", ".join(table["phase"].values[shown].tolist()) if len(shown) else ""
+    scale = question.scale(fit.person_time.unit)
+    return f"Here the walk is over the steps of {scale}{': ' * bool(names)}{names}. "
+
+
+def _courses(fit: Fit) -> str:
+    """Say that phases may recur, where they may."""
+    if fit.person_time.layout is None:
+        return ""
+    return (
+        "A patient's course is made of stays in phases, which may recur; gaps that were bridged "
+        "and overlaps that were settled are in the account of patients. "
     )
 
 

@@ -33,6 +33,7 @@ from bayesblina.output.report.hiding import (
 )
 from bayesblina.output.report.methods import REFERENCES, checklist, numbered, paragraphs
 from bayesblina.output.report.results import Results
+from bayesblina.output.report.steps import by_step
 from bayesblina.output.report.wording import (
     INTERVAL,
     PROBABILITY,
@@ -204,6 +205,8 @@ def _estimates(left: Shown) -> Row:
         "densities": estimates.densities(results, draws["hazard_ratio"], thresholds),
         "thresholds": thresholds,
         "ratios": estimates.ratios(results, thresholds),
+        "by_step": by_step(results),
+        "stepped": "hazard_ratios_by_step" in left.whole.tables,
         "ladder": estimates.ladder(results),
         "sensitivity": estimates.sensitivity(results.sensitivity, masked=left.scenarios),
         "data": embedded({"curves": data, "colours": COLOURS, "mark": mark}),
@@ -245,7 +248,10 @@ def _account(left: Shown) -> Row:
     return {
         "safety": safety(results),
         "methods": methods,
-        "mathematics": mathematics(fit.definition),
+        "mathematics": mathematics(
+            fit.definition,
+            scale=fit.question.scale(fit.person_time.unit) if fit.question.stepped else "",
+        ),
         "numbers": numbered(methods, *CITED),
         "references": REFERENCES,
         "checklist": checklist(fit, shown=shown, sensitivity=left.whole.sensitivity is not None),

@@ -17,6 +17,7 @@ import pandas as pd
 from bayesblina.core.errors import StorageError, require_kind
 from bayesblina.core.files import read_whole, trouble_of, write_bytes
 from bayesblina.core.tables.table import read_csv, to_csv
+from bayesblina.estimands.regimes import content_of
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.storage import load
 from bayesblina.output.report.wording import Row, records
@@ -35,7 +36,8 @@ FORMAT_UNMASKED = "bayesblina unmasked tables"
 SCHEMA = 1
 # What every record tells.
 EXPECTED = frozenset(
-    {"title", "command", "source", "cohort_sha256", "seconds", "starts", "notes", "sha256"}
+    {"title", "command", "source", "cohort_sha256", "seconds"}
+    | {"starts", "regimes", "notes", "sha256"}
 )
 # Name of the note that says why scenarios are not shown.
 SENSITIVITY = "sensitivity"
@@ -84,6 +86,8 @@ def begin_record(
         "seconds": {},
         # Times from which the regimes of the curves give the exposed phase.
         "starts": list(request.curves.starts),
+        # Further regimes, as a study file names them.
+        "regimes": [content_of(regime) for regime in request.curves.further],
         "notes": dict(notes),
     }
 

@@ -160,7 +160,7 @@ def number(
     # A curve may end with somebody's follow-up: no time is finer than it is shown.
     labels = [
         f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name])
-        for name in ("endpoint", "landmark", "regime", "time")
+        for name in ("endpoint", "landmark", "regime", "time", "step")
         if name in row
     ]
     return Number(
@@ -234,9 +234,10 @@ def plain(words: Words) -> str:
 def answer(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
     """Answer for one endpoint, in a sentence."""
     numbers = interval(dict(row), "hazard_ratios")
+    asked = fit.question
+    exposed = f"{asked.exposure}{', averaged over its steps,' * asked.stepped}"
     return (
-        f"{str(row['endpoint']).upper()}: hazard ratio of {fit.question.exposure} against "
-        f"{fit.question.against} ",
+        f"{str(row['endpoint']).upper()}: hazard ratio of {exposed} against {asked.against} ",
         numbers["median"],
         " (posterior median; 95 % interval ",
         numbers["lower"],
@@ -293,8 +294,7 @@ def _told(row: Mapping[Any, Any], fit: Fit) -> list[str]:
 def prior_sentence(fit: Fit) -> str:
     """Say what was believed of the hazard ratio before the data."""
     prior = fit.definition.phases.prior
-    half = HALF_NORMAL_WIDTH * prior.sd
-    low, high = math.exp(prior.mean - half), math.exp(prior.mean + half)
+    low, high = (math.exp(prior.mean + sign * HALF_NORMAL_WIDTH * prior.sd) for sign in (-1, 1))
     return (
         f"Before the data, {fit.question.exposure}'s hazard ratio lay between {low:.2f} and "
         f"{high:.2f} with probability 95 %, around {math.exp(prior.mean):.2f}."

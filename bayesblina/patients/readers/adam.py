@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -14,6 +15,11 @@ from bayesblina.core.endpoint_order import require_inclusions
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.declarations import Phases
+from bayesblina.patients.readers.adam_courses import (
+    AdamCourses,
+    read_exposure,
+    read_stays_of_exposure,
+)
 from bayesblina.patients.readers.adam_outcomes import (
     AdamEndpoint,
     AdamTimes,
@@ -49,7 +55,7 @@ def read_adam(
     endpoints: Mapping[str, AdamEndpoint],
     unit: str,
     origin: str = "TRTSDT",
-    phases: Mapping[str, int | str] = BLINATUMOMAB_PHASES,
+    phases: Mapping[str, int | str] | AdamCourses = BLINATUMOMAB_PHASES,
     cycle: str | None = None,
     covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
     population: str | None = None,
@@ -80,10 +86,13 @@ def read_adam(
     phases
         Phases in order. With ADEX: the number of the cycle whose first dose starts the phase (any
         cycle from there up to the next phase's), or a text that the cycle column holds. Without:
-        a date column of ADSL. An empty mapping: follow-up without phases.
+        a date column of ADSL. An empty mapping: follow-up without phases. With ADEX also
+        `AdamCourses`: its rows are stays, in which phases may recur.
     cycle
         ADEX's column that names cycles ("Cycle 3 Day 1", "CYCLE 03", "C3D1", or a number); by
-        default the first present of AVISIT, VISIT, EPOCH, AVISITN and CYCLE.
+        default the first present of AVISIT, VISIT, EPOCH, AVISITN and CYCLE. With `AdamCourses`
+        rows of one cycle that follow each other are one; of the columns that are looked for, one
+        counts only if all of it names cycles, and without any each row is a cycle.
     covariates
         Columns of ADSL, as for `read_cohort`.
     population
@@ -158,8 +167,10 @@ def read_adam(
     require_filters(filters)
     _require_call(endpoints, unit, covariates, phases, zero_doses, dated=adex is None)
     require_date_format(date_format)
-    names = Phases.from_dict(dict.fromkeys(phases, "column")).names if phases else ()
-    dated = {name: str(column) for name, column in phases.items()} if adex is None else {}
+    courses = phases if isinstance(phases, AdamCourses) else None
+    ordered = {} if isinstance(phases, AdamCourses) else phases
+    names = Phases.from_dict(dict.fromkeys(ordered, "column")).names if ordered else ()
+    dated = {name: str(column) for name, column in ordered.items()} if adex is None else {}
     roles = _roles(endpoints, names, dated, transplant)
     require_roles({"patient": "USUBJID", "origin": origin} | roles, covariates)
     people = read_people(
@@ -177,18 +188,39 @@ def read_adam(
     baseline = columns.covariates(covariates)
     raise_problems(columns.problems, people.source)
     doses = None
-    if adex is not None and phases:
-        doses = Doses(adex, people, phases, cycle=cycle, zero_doses=zero_doses, filters=filters)
+    how: Any = {"cycle": cycle, "zero_doses": zero_doses, "filters": filters}
+    exposure = None if courses is None else read_exposure(adex, people, courses, **how)
+    if adex is not None and ordered:
+        doses = Doses(adex, people, ordered, **how)
     begun = known if doses is None else np.concatenate([known, doses.known()])
     followed = read_outcomes(adtte, people, zero, begun, endpoints, manner, filters)
     last = np.fmax.reduce(list(followed.end.values()))
     days = doses.starts(zero, last) if doses else _dated_starts(columns, dated, zero, last)
     moved = None if transplant is None else columns.dates(transplant, after=zero, before=last)
     raise_problems(columns.problems, people.source)  # of dates that ADTTE's endpoints start from
+    per_unit = DAYS_PER_UNIT[unit]
+    read = None
+    who, changes = np.tile(np.arange(zero.size), len(days)), days.ravel()
+    if courses is not None and exposure is not None:
+        declared, source = exposure
+        read = read_stays_of_exposure(
+            courses,
+            declared,
+            people,
+            source=source,
+            zero=zero,
+            days_per_unit=per_unit,
+            last=(last - zero) / per_unit,
+        )
+        names, who = read.names, np.tile(read.stays.patient, 2)
+        changes = np.concatenate([read.stays.start, read.stays.stop]) * per_unit
+        changes = np.round(changes, 6) + zero[who]
     if followed.other:
         other = "AVAL" if followed.value == "dates" else "ADT"
-        people.note(f"the event would be in another phase by {other}", followed.moved(days.T))
-    starts = (days.T - zero[:, None]) / DAYS_PER_UNIT[unit]
+        people.note(f"the event would be in another phase by {other}", followed.moved(who, changes))
+    starts = (days.T - zero[:, None]) / per_unit
+    if read is not None:
+        starts = np.full((zero.size, len(names)), np.nan)
     try:
         return make_cohort(
             columns,
@@ -197,7 +229,7 @@ def read_adam(
             starts=starts,
             ends=np.full(starts.shape, np.nan),
             ends_known=False,
-            transplant=None if moved is None else (moved - zero) / DAYS_PER_UNIT[unit],
+            transplant=None if moved is None else (moved - zero) / per_unit,
             covariates=baseline,
             unit=unit,
             repairs=repairs,
@@ -205,11 +237,16 @@ def read_adam(
             source=people.source,
             synthetic=synthetic,
             exclusions=people.exclusions,
-            made=people.made,
+            made=[*people.made, *(() if read is None else read.repairs)],
             file_hashes=people.file_hashes,
+            stays=None if read is None else read.stays,
+            ordered=read is None or read.ordered,
+            combinations={} if read is None else read.combinations,
         )
     except DataError as error:
-        raise _of_its_dataset(error, people, followed, doses, same_day) from None
+        adex_source = "ADEX" if exposure is None else exposure[1]
+        adex_source = adex_source if doses is None else doses.source
+        raise _of_its_dataset(error, people, followed, adex_source, same_day) from None
 
 
 def _origins(columns: Columns, origin: str, known: Floats) -> Floats:
@@ -246,7 +283,14 @@ def _require_call(
     require_inclusions({name: tuple(endpoint.includes) for name, endpoint in endpoints.items()})
     refuse(
         (isinstance(covariates, str), "covariates must be a list of columns, not one string."),
-        (not isinstance(phases, Mapping), "phases must map names to cycles, texts or columns."),
+        (
+            not isinstance(phases, Mapping | AdamCourses),
+            "phases must map names to cycles, texts or columns, or be AdamCourses.",
+        ),
+        (
+            dated and isinstance(phases, AdamCourses),
+            "phases: AdamCourses are the rows of ADEX: give adex=.",
+        ),
         (
             zero_doses not in (None, "leave out", "count"),
             f"zero_doses must be 'leave out' or 'count', got {zero_doses!r}.",
@@ -279,12 +323,13 @@ def _roles(
 
 
 def _of_its_dataset(
-    error: DataError, people: People, followed: Followed, doses: Doses | None, same_day: SameDay
+    error: DataError, people: People, followed: Followed, adex: str, same_day: SameDay
 ) -> DataError:
     """Name the dataset that a fault is in, and the repair of follow-up without length."""
-    sources = {"ADTTE": followed.source} | ({} if doses is None else {"ADEX": doses.source})
+    sources = {"ADTTE": followed.source, "ADEX": adex, "stays": adex}
     faulty = [
-        sources.get(problem.column.partition(" ")[0], people.source) for problem in error.problems
+        sources.get(re.split("[ .]", problem.column)[0], people.source)
+        for problem in error.problems
     ]
     instead = (
         "Correct the dates, or say same_day='half day' or 'end of day'."

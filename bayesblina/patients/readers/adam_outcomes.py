@@ -140,12 +140,17 @@ class Followed:
             for name, endpoint in endpoints.items()
         }
 
-    def moved(self, starts: Floats) -> Bools:
-        """Find patients whose event is in another phase by the value that is not used."""
-        moved = np.zeros(starts.shape[0], dtype=bool)
+    def moved(self, patient: Ints, days: Floats) -> Bools:
+        """Find patients whose event is in another phase by the value that is not used.
+
+        `patient`, `days`, shape (change,): whose phases change, and when.
+        """
+        size = next(iter(self.end.values())).size
+        moved = np.zeros(size, dtype=bool)
         for name, other in self.other.items():
             phase, by_other = (
-                (starts < end[:, None]).sum(axis=1) for end in (self.end[name], other)
+                np.bincount(patient[days < end[patient]], minlength=size)
+                for end in (self.end[name], other)
             )
             moved |= self.event[name] & np.isfinite(other) & (phase != by_other)
         return moved

@@ -89,9 +89,40 @@ class People:
         """Remember the partial dates of another dataset."""
         self.columns.imputed += columns.imputed
 
+    def zero_doses(self, rows: Columns, used: Bools, said: ZeroDoses | None) -> Bools:
+        """Find the rows of ADEX that are left out, as is said of doses of 0.
+
+        `used`, shape (row,): rows that count as doses.
+        """
+        none = np.zeros(used.size, dtype=bool)
+        if "EXDOSE" not in rows.frame.columns:
+            return none
+        dose = rows.numbers("EXDOSE")
+        rows.report("EXDOSE", used & (dose < 0), "negative doses", "Expected amounts.")
+        zero = used & (dose == 0)
+        if said is None:
+            rows.report(
+                "EXDOSE",
+                zero,
+                "doses of 0",
+                "Say what they are: zero_doses='leave out' (skipped), or 'count' (placebo).",
+            )
+            return none
+        done = "are left out" if said == "leave out" else "count as doses"
+        who = np.isin(self.columns.ids, rows.ids[zero])
+        self.note(f"ADEX doses of 0 {done} ({int(zero.sum())} rows)", who)
+        return zero if said == "leave out" else none
+
     def note(self, rule: str, who: Bools) -> None:
         """Count patients for whom something was done."""
         self.made.append(Repair(rule=rule, patients=tuple(map(str, self.columns.ids[who]))))
+
+
+def cycles_of(text: pd.Series) -> pd.Series:
+    """Read the numbers of cycles off texts; missing where a text names none."""
+    named = text.str.extract(CYCLE)
+    number = named[0].combine_first(named[1])
+    return number.combine_first(text.where(text.str.fullmatch(r"\d+")))
 
 
 def load(table: Any, name: str) -> tuple[pd.DataFrame, str]:
@@ -263,7 +294,9 @@ class Doses:
         note_unchosen(people, self.rows, "ADEX", wanted)
         self.row = people.rows_of(self.rows)
         self.chosen = self._phases(phases, cycle, written)
-        self._zero_doses(zero_doses)
+        if self.chosen:
+            zero = people.zero_doses(self.rows, np.logical_or.reduce(self.chosen), zero_doses)
+            self.chosen = [mine & ~zero for mine in self.chosen]
 
     def _phases(
         self, phases: Mapping[str, int | str], cycle: str, written: set[str]
@@ -274,10 +307,7 @@ class Doses:
         numbered = [start for start in phases.values() if isinstance(start, int)]
         if numbered != sorted(set(numbered)):
             raise SpecError(f"phases: the cycles must rise, got {dict(phases)!r}.")
-        named = text.str.extract(CYCLE)
-        number = named[0].combine_first(named[1])
-        number = number.combine_first(text.where(text.str.fullmatch(r"\d+")))
-        cycles = number.astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
+        cycles = cycles_of(text).astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
         texts = [start for start in phases.values() if not isinstance(start, int)]
         present = set(text.tolist()) - {""}
         rows.problems += [
@@ -303,29 +333,6 @@ class Doses:
             & (self.row >= 0)
             for start in phases.values()
         ]
-
-    def _zero_doses(self, said: ZeroDoses | None) -> None:
-        """Leave doses of 0 out or count them, as is said."""
-        rows = self.rows
-        if "EXDOSE" not in rows.frame.columns or not self.chosen:
-            return
-        dose = rows.numbers("EXDOSE")
-        used = np.logical_or.reduce(self.chosen)
-        rows.report("EXDOSE", used & (dose < 0), "negative doses", "Expected amounts.")
-        zero = used & (dose == 0)
-        if said is None:
-            rows.report(
-                "EXDOSE",
-                zero,
-                "doses of 0",
-                "Say what they are: zero_doses='leave out' (skipped), or 'count' (placebo).",
-            )
-            return
-        who = np.isin(np.arange(self.people.size), self.row[zero])
-        done = "are left out" if said == "leave out" else "count as doses"
-        self.people.note(f"ADEX doses of 0 {done} ({int(zero.sum())} rows)", who)
-        if said == "leave out":
-            self.chosen = [mine & ~zero for mine in self.chosen]
 
     def known(self) -> Floats:
         """First doses whose day is known, shape (phase, patient)."""

@@ -357,6 +357,7 @@ def make_cohort(
     file_hashes: Mapping[str, str] = MappingProxyType({}),
     stays: Stays | None = None,
     ordered: bool = True,
+    combinations: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> Cohort:
     """Make the repairs that were asked for, and a cohort, or raise all problems at once.
 
@@ -395,6 +396,7 @@ def make_cohort(
             phase_ends_known=ends_known,
             stays=stays,
             ordered=ordered,
+            combinations=combinations,
             transplant=transplant,
             covariates=covariates,
             synthetic=bool(said) if synthetic is None else synthetic,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,11 +19,14 @@ from bayesblina.patients.readers.dates import ISO, PartialDates
 from bayesblina.patients.readers.sources import hashes, load_table, missing_columns, require_roles
 from bayesblina.patients.stay_rules import (
     StayRows,
+    are_ordered,
     bridged_words,
     kept_rows,
+    names_of_phases,
+    overlap_words,
+    phases_by_combination,
     positions_of_texts,
     settled_stays,
-    words_of_unlisted,
 )
 
 
@@ -32,12 +36,14 @@ class StaysRead:
 
     `names`: phases, those of combinations last.
     `ordered`: whether phases come in the order of `names`.
+    `combinations`: phases that overlapping stays were in, by the name of their combination.
     `repairs`: what was left out, bridged and settled, and whom it changed.
     """
 
     stays: Stays
     names: tuple[str, ...]
     ordered: bool
+    combinations: Mapping[str, tuple[str, ...]]
     repairs: tuple[Repair, ...]
     file_hashes: dict[str, str]
 
@@ -49,6 +55,7 @@ class Dated:
     `zero`, shape (patient,): days of the origin.
     `days_per_unit`: of the cohort's unit.
     `ends_of_days`: whether a stay ends at the end of its last day.
+    `dose_per_day`: whether doses are those of each day of a stay, not of all of it.
     """
 
     zero: Floats
@@ -56,38 +63,57 @@ class Dated:
     ends_of_days: bool
     date_format: str = ISO
     partial_dates: PartialDates = "refuse"
+    dose_per_day: bool = False
 
 
 def read_stays(
-    courses: Courses, ids: NDArray[np.str_], last: Floats, dated: Dated | None = None
+    courses: Courses,
+    ids: NDArray[np.str_],
+    last: Floats,
+    dated: Dated | None = None,
+    *,
+    part_of: str | None = None,
 ) -> StaysRead:
     """Read the stays of a cohort's patients.
 
     `ids`, `last`, shape (patient,): patients' ids, and the end of all their follow-up.
     `dated`: how dates become times; None where the table holds times.
+    `part_of`: the dataset of which the table is a part, so that its rows have no numbers.
     """
     frame, source = load_table(courses.table)
+    source = source if part_of is None else part_of
     require_roles({f"stay's {role}": column for role, column in courses.columns.items()}, ())
     missing = missing_columns(frame, list(courses.columns.values()))
     if missing:
         raise DataError(missing, source=source)
     reading = _Reading(courses, frame, ids, dated)
+    if part_of is not None:
+        reading.columns.row_numbers = None
     rows = reading.rows()
     kept = kept_rows(rows, courses, last, reading)
     if reading.columns.problems:
         raise DataError(reading.columns.problems, source=source)
-    stays, bridged = settled_stays(rows, kept, courses, reading)
+    settled = settled_stays(rows, kept, courses, last, reading)
     if reading.columns.problems:
         raise DataError(reading.columns.problems, source=source)
-    repairs = reading.repairs
+    if courses.overlap != "refuse":
+        reading.did(overlap_words(courses), ids[np.unique(settled.overlapping)])
+    if reading.columns.imputed:
+        names = ", ".join(column for column, _ in reading.columns.imputed)
+        partial = np.concatenate([who for _, who in reading.columns.imputed])
+        reading.did(
+            f"partial dates of {names} of stays became the {reading.columns.partial_dates} "
+            "possible day, within known dates",
+            ids[np.isin(ids, partial)],
+        )
     if courses.bridge:
-        who = tuple(map(str, ids[np.unique(bridged)]))
-        repairs.append(Repair(rule=bridged_words(courses.bridge), patients=who))
+        reading.did(bridged_words(courses.bridge), ids[np.unique(settled.bridged)])
     return StaysRead(
-        stays=stays,
-        names=(*courses.names, *dict.fromkeys(courses.combinations.values())),
-        ordered=courses.order == "listed" and not courses.combinations,
-        repairs=tuple(repairs),
+        stays=settled.stays,
+        names=names_of_phases(courses),
+        ordered=are_ordered(courses),
+        combinations=phases_by_combination(courses),
+        repairs=tuple(reading.repairs),
         file_hashes={f"{name} (stays)": digest for name, digest in hashes(frame, source).items()},
     )
 
@@ -108,10 +134,16 @@ class _Reading:
         )
         self.repairs: list[Repair] = []
 
-    def report(self, column: str, rows: Bools, found: str, expected: str) -> None:
+    def did(self, rule: str, patients: NDArray[np.str_]) -> None:
+        """Note what was done, and to whom."""
+        self.repairs.append(Repair(rule=rule, patients=tuple(map(str, patients))))
+
+    def report(
+        self, column: str, rows: Bools, found: str, expected: str, examples: tuple[str, ...] = ()
+    ) -> None:
         """Note a problem with some rows, if there are any."""
         names = [self.courses.columns[role] for role in column.split(", ")]
-        self.columns.report(", ".join(names), rows, found, expected)
+        self.columns.report(", ".join(names), rows, found, expected, examples)
 
     def leave_out(self, kind: str, rows: Bools) -> None:
         """Note which rows are left out, if there are any."""
@@ -119,37 +151,40 @@ class _Reading:
             who = tuple(dict.fromkeys(map(str, self.columns.ids[rows])))
             self.repairs.append(Repair(rule=LEFT_OUT_STAYS[kind], patients=who))
 
-    def unlisted(self, rows: Bools) -> tuple[str, str]:
-        """Word which phases are not listed, and which listed one is near."""
-        text = pd.Series(self.columns.text(self.courses.phase)[rows])
-        return words_of_unlisted(examples_of(text), self.courses)
+    def unlisted(self, rows: Bools) -> tuple[str, ...]:
+        """Give examples of texts of phases that are not listed."""
+        return examples_of(pd.Series(self.columns.text(self.courses.phase)[rows]))
 
     def rows(self) -> StayRows:
         """Read all rows."""
         courses, columns = self.courses, self.columns
         patient = pd.Index(self.ids).get_indexer(pd.Index(columns.ids)).astype(np.int64)
         text = pd.Series(columns.text(courses.phase))
-        phase = text.map(positions_of_texts(courses)).astype("float64")
-        start, stop = self._times(patient)
+        phase = np.asarray(text.map(positions_of_texts(courses)).fillna(-1), dtype=np.int64)
+        start, stop = self._times(patient, phase)
         unread = np.zeros(patient.size, dtype=bool)
         for column, values in ((courses.start, start), (courses.stop, stop)):
-            if not pd.api.types.is_numeric_dtype(columns.frame[column]):
+            if self.dated is not None or not pd.api.types.is_numeric_dtype(columns.frame[column]):
                 unread |= np.isnan(values) & (columns.text(column) != "")
         cycle = None
         if courses.cycle is not None:
             cycles = columns.text(courses.cycle)
             cycle = np.where(cycles == "", -1, pd.factorize(cycles)[0])
+        dose = None if courses.dose is None else columns.numbers(courses.dose)
+        if dose is not None and self.dated is not None and self.dated.dose_per_day:
+            # None of stays without an end, which are told elsewhere.
+            dose = dose * np.where(np.isnan(stop), 1.0, stop - start) * self.dated.days_per_unit
         return StayRows(
             patient=patient,
-            phase=np.asarray(phase.fillna(-1), dtype=np.int64),
+            phase=phase,
             start=start,
             stop=stop,
             unread=unread,
-            dose=None if courses.dose is None else columns.numbers(courses.dose),
+            dose=dose,
             cycle=cycle,
         )
 
-    def _times(self, patient: Ints) -> tuple[Floats, Floats]:
+    def _times(self, patient: Ints, phase: Ints) -> tuple[Floats, Floats]:
         """Read when stays begin and end; NaN where they went on."""
         courses, columns, dated = self.courses, self.columns, self.dated
         if dated is None:
@@ -157,9 +192,14 @@ class _Reading:
                 columns.times(courses.start, few=True),
                 columns.times(courses.stop, few=True),
             )
-        # Whose rows strangers' are, they are left out or refused whatever their times.
-        zero = np.where(patient >= 0, dated.zero[patient], 0.0)
-        days = [columns.dates(column) - zero for column in (courses.start, courses.stop)]
+        zero = np.where(patient >= 0, dated.zero[patient], np.nan)
+        (stopped,) = columns.known_dates(courses.stop)
+        began = columns.dates(courses.start, after=zero, before=stopped)
+        days = [began - zero, columns.dates(courses.stop, after=began) - zero]
         if dated.ends_of_days:
-            days[1] = days[1] + 1.0
+            begins, ends = (pd.MultiIndex.from_arrays([patient, each]) for each in days)
+            # Where another stay starts on its last day, a stay ends there.
+            listed = (patient >= 0) & (phase >= 0)
+            replaced = ends.isin(begins[listed]) & (days[0] < days[1])
+            days[1] = np.where(replaced, days[1], days[1] + 1.0)
         return days[0] / dated.days_per_unit, days[1] / dated.days_per_unit

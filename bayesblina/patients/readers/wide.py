@@ -134,6 +134,7 @@ def read_cohort(
         file_hashes=hashes(frame, source) | ({} if read is None else read.file_hashes),
         stays=None if read is None else read.stays,
         ordered=read is None or read.ordered,
+        combinations={} if read is None else read.combinations,
     )
 
 
@@ -360,6 +361,7 @@ def read_dated_cohort(
         file_hashes=hashes(frame, source) | ({} if read is None else read.file_hashes),
         stays=None if read is None else read.stays,
         ordered=read is None or read.ordered,
+        combinations={} if read is None else read.combinations,
     )
 
 

@@ -143,6 +143,11 @@ class CohortScan:
         return self.stays is None or self.stays.ordered
 
     @property
+    def combinations(self) -> Mapping[str, tuple[str, ...]]:
+        """Phases that overlapping stays were in, by the name of their combination."""
+        return {} if self.stays is None else self.stays.combinations
+
+    @property
     def doses_known(self) -> bool:
         """Whether it is known how much was given in each stay."""
         return self.stays is not None and self.stays.doses_known

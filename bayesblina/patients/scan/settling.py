@@ -19,10 +19,10 @@ from bayesblina.patients.scan.engines import (
 from bayesblina.patients.scan.passes import State
 from bayesblina.patients.scan.reading import column_name
 from bayesblina.patients.stay_rules import (
+    UNLISTED,
     StayRows,
     kept_rows,
     settled_stays,
-    words_of_unlisted,
 )
 from bayesblina.patients.stays import (
     faults_of_stays,
@@ -89,20 +89,21 @@ class Settling:
     def settle(self, batch: pa.RecordBatch) -> tuple[Stays, _Found]:
         """Settle the stays of a block, and say what was found; no stays if that is a problem."""
         rows = self._rows(batch)
-        found = _Found(patient=rows.patient, words=words_of_unlisted(self.unlisted, self.courses))
+        found = _Found(patient=rows.patient, unlisted=self.unlisted)
         last: Floats = InMemory().latest(
             [array_of(batch, name).astype(np.float64, copy=False) for name in self.times]
         )
         kept = kept_rows(rows, self.courses, last, found)
-        bridged = np.empty(0, dtype=np.int64)
         stays = _no_stays(doses=rows.dose is not None)
         if not found.problems:
-            stays, bridged = settled_stays(rows, kept, self.courses, found)
+            settled = settled_stays(rows, kept, self.courses, last, found)
+            stays = settled.stays
+            found.patients["overlapping"] = np.unique(settled.overlapping)
+            found.patients["bridged"] = np.unique(settled.bridged)
         if not found.problems:
             faults = faults_of_stays(stays, self.names, ordered=self.ordered)
             for column, bad, what, expected in faults:
                 found.note(f"stays.{column}", np.unique(stays.patient[bad]), what, expected)
-        found.patients["bridged"] = np.unique(bridged)
         return (_no_stays(doses=rows.dose is not None) if found.problems else stays), found
 
     def settled(self, batch: pa.RecordBatch, stays: Stays) -> pa.RecordBatch:
@@ -173,11 +174,11 @@ class _Found:
     """What was found in a block: `bayesblina.patients.stay_rules.Findings`.
 
     `problems`: patients by column, what was found and what was expected.
-    `patients`: patients by what was done: a kind of stays left out, or gaps bridged.
+    `patients`: patients by what was done: a kind of stays left out, overlaps settled, gaps bridged.
     """
 
-    def __init__(self, *, patient: Ints, words: tuple[str, str]) -> None:
-        self._patient, self._words = patient, words
+    def __init__(self, *, patient: Ints, unlisted: tuple[str, ...]) -> None:
+        self._patient, self._unlisted = patient, unlisted
         self.problems: dict[tuple[str, str, str], Ints] = {}
         self.patients: dict[str, Ints] = {}
 
@@ -186,7 +187,14 @@ class _Found:
         if patients.size:
             self.problems[column, found, expected] = patients
 
-    def report(self, column: str, rows: Bools, found: str, expected: str) -> None:
+    def report(
+        self,
+        column: str,
+        rows: Bools,
+        found: str,
+        expected: str,
+        examples: tuple[str, ...] = (),  # noqa: ARG002 - those of all rows are told
+    ) -> None:
         """Note a problem with some rows, if there are any."""
         self.note(column, np.unique(self._patient[rows]), found, expected)
 
@@ -194,9 +202,9 @@ class _Found:
         """Note which rows are left out."""
         self.patients[kind] = np.unique(self._patient[rows])
 
-    def unlisted(self, rows: Bools) -> tuple[str, str]:  # noqa: ARG002 - examples are of all rows
-        """Word which phases are not listed, and which listed one is near."""
-        return self._words
+    def unlisted(self, rows: Bools) -> tuple[str, ...]:  # noqa: ARG002 - examples are of all rows
+        """Give examples of texts of phases that are not listed."""
+        return self._unlisted
 
 
 class Judging:
@@ -266,13 +274,16 @@ class Judging:
         for (column, found, expected), count in self.problems.items():
             names = [courses.columns.get(role, role) for role in column.split(", ")]
             ids = self._names[column, found, expected].column("id").to_pylist()
+            examples = self._settling.unlisted if found == UNLISTED else ()
+            quoted = f" ({', '.join(map(repr, examples))})" if examples else ""
             problems.append(
                 Problem(
                     column=", ".join(names),
-                    found=found,
+                    found=f"{found}{quoted}",
                     expected=expected,
                     patients=tuple(map(str, ids)),
                     count=count,
+                    examples=examples,
                 )
             )
         return problems

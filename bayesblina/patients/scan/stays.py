@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -40,15 +41,16 @@ from bayesblina.patients.scan.reading import Reading, column_name
 from bayesblina.patients.scan.settling import STAYS, Judging, Settling, type_of_lists
 from bayesblina.patients.stay_rules import (
     STRANGERS,
+    are_ordered,
     bridged_words,
+    names_of_phases,
+    overlap_words,
+    phases_by_combination,
     positions_of_texts,
 )
 from bayesblina.patients.stays import (
     words_of_stays,
 )
-
-if TYPE_CHECKING:
-    pass
 
 # Stays that DuckDB collects at a time: its lists, unlike all else, must fit into memory.
 COLLECTED = 3_000_000
@@ -58,12 +60,13 @@ COLLECTED = 3_000_000
 class ScannedStays:
     """What is known of the stays of a scan.
 
-    `ordered`, `doses_known`: as of a `Cohort`.
+    `ordered`, `combinations`, `doses_known`: as of a `Cohort`.
     `lines`: what an account says of them.
     `source`, `path`, `files`: as of a `CohortScan`.
     """
 
     ordered: bool
+    combinations: Mapping[str, tuple[str, ...]]
     doses_known: bool
     lines: tuple[Line, ...]
     source: str
@@ -112,12 +115,12 @@ def join_stays(
     rows, unlisted = _read(table, courses, beside)
     patients, rows = _with_keys(patients, rows)
     strangers, count = _strangers(patients, rows, courses, beside)
-    names = (*courses.names, *dict.fromkeys(courses.combinations.values()))
+    names = names_of_phases(courses)
     settling = Settling(
         courses=_without_table(courses),
         times=tuple(column_name("time", name) for name in endpoints),
         names=names,
-        ordered=courses.order == "listed" and not courses.combinations,
+        ordered=are_ordered(courses),
         unlisted=unlisted,
     )
     if on_executors(patients):
@@ -139,6 +142,7 @@ def join_stays(
     judged.counts["strangers"] = np.array([count])
     stays = ScannedStays(
         ordered=settling.ordered,
+        combinations=MappingProxyType(phases_by_combination(courses)),
         doses_known=courses.dose is not None,
         lines=_lines(judged.counts, courses, names),
         source=beside,
@@ -247,16 +251,19 @@ def _on_executors(collected: Any, settling: Settling) -> Any:
 
 
 def _lines(counts: Mapping[str, Ints], courses: Courses, names: Sequence[str]) -> tuple[Line, ...]:
-    """Say what was left out and bridged, and who has stays in each phase."""
+    """Say what was left out, settled and bridged, and who has stays in each phase."""
     done = {kind: LEFT_OUT_STAYS[kind] for kind in LEFT_OUT_STAYS if kind in courses.leave_out}
     lines = [
         Line(step="repaired", what=what, patients=(), count=int(counts[kind][0]))
         for kind, what in done.items()
         if kind in counts and counts[kind][0]
     ]
-    if courses.bridge:
-        what, bridged = bridged_words(courses.bridge), counts.get("bridged", np.zeros(1))
-        lines.append(Line(step="repaired", what=what, patients=(), count=int(bridged[0])))
+    changed = {"overlapping": overlap_words(courses)} if courses.overlap != "refuse" else {}
+    changed |= {"bridged": bridged_words(courses.bridge)} if courses.bridge else {}
+    lines += [
+        Line(step="repaired", what=what, patients=(), count=int(counts.get(kind, np.zeros(1))[0]))
+        for kind, what in changed.items()
+    ]
     for index, phase in enumerate(names):
         stays, *patients = counts.get(f"stays {index}", np.zeros(3, dtype=np.int64)).tolist()
         lines += [

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats
-from bayesblina.core.courses import CourseLayout, CourseMarks, course_marks, stays_of_phases
+from bayesblina.core.course_marks import CourseMarks, course_marks
+from bayesblina.core.courses import CourseLayout, stays_of_phases
 from bayesblina.core.episodes import AT_RISK
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.scan import CohortScan, coded

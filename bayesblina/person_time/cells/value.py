@@ -240,6 +240,17 @@ class PersonTime:
         return None if names is None else (str(names[0]), str(names[1]))
 
     @property
+    def phase_cuts(self) -> Floats | None:
+        """Where the exposed phase is cut, as `person_time` takes it; None where it is not."""
+        layout = self.layout
+        if layout is not None:
+            begins = np.array(layout.exposure.steps, dtype=np.float64)
+        else:
+            begins = self.table["since"].values[self.table["role"].values == "exposed"]
+        cuts = begins[begins > 0]
+        return cuts if cuts.size else None
+
+    @property
     def layout(self) -> CourseLayout | None:
         """How states follow from stays, where marks are each patient's own."""
         said = str(self.table.attrs.get("layout", ""))

@@ -150,6 +150,13 @@ def _require_possible(cohort: Cohort, fit: Fit) -> None:
             f"Dropout is imputed for endpoints of their own: '{fit.definition.name}' has other "
             "hazards after dropping out. Fit 'primary'."
         )
+    layout = fit.person_time.layout
+    if layout is not None and layout.exposure.measure != "ever":
+        raise EstimandError(
+            "Dropout is imputed at the hazard of the state in which it happened, and by measure="
+            f"'{layout.exposure.measure}' that state would have changed since, with stays that "
+            "nobody recorded: ask with measure='ever', or vary the follow-up as a scenario."
+        )
     if cohort.persons is not None:
         raise EstimandError(
             "Dropout is imputed for whole patients, and these are pieces of them, most of which "

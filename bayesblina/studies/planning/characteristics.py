@@ -16,6 +16,7 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from bayesblina.core.arrays import Floats
+from bayesblina.core.courses import Measure
 from bayesblina.core.errors import DataError, SpecError, require_kind, require_seed
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.hazards.definition import ModelDefinition, load_model
@@ -195,7 +196,12 @@ def _characteristics(cohorts: list[Cohorts], answers: Floats, success: float) ->
 def _by_companion(cohorts: Cohorts, prior: HazardRatioPrior) -> Floats:
     """Mean, interval, P(HR < 1) and 1, of every cohort."""
     posterior = cohort_posteriors(
-        cohorts.time, cohorts.start, cohorts.event, prior_mean=prior.mean, prior_sd=prior.sd
+        cohorts.time,
+        cohorts.start,
+        cohorts.event,
+        prior_mean=prior.mean,
+        prior_sd=prior.sd,
+        stays=cohorts.stays,
     )
     answers = (posterior.mean, posterior.lower, posterior.upper, posterior.below_zero)
     return np.stack([*answers, np.ones(posterior.mean.size)])
@@ -210,7 +216,8 @@ def _by_model(
     progress: Callable[[int], None],
 ) -> Floats:
     """Fit the hazard model to each cohort: mean, interval, P(HR < 1) and whether it converged."""
-    question = Question(exposed=PHASE, eligible_from=ENTRY)
+    measure: Measure | None = None if design.cycles is None else "current"
+    question = Question(exposed=PHASE, eligible_from=ENTRY, measure=measure)
     answers = np.full((5, cohorts.time.shape[0]), np.nan)
     for index in range(answers.shape[1]):
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from bayesblina.core.arrays import Bools, Floats
+from bayesblina.core.courses import Stays
 from bayesblina.core.errors import SpecError, require_kind, require_seed
 from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.hazards.priors import HazardRatioPrior
@@ -35,6 +36,9 @@ class StudyDesign:
         The same of starting the phase; a hazard of 0 is a time in which nobody starts.
     hazard_ratio
         In the phase against not in it.
+    cycles
+        How long the phase is given in each cycle, how long it pauses after that, and the number of
+        cycles: the hazard ratio holds while it is given. None for a phase that goes on.
     accrual
         Length of accrual, uniform.
     follow_up
@@ -68,6 +72,7 @@ class StudyDesign:
     start_cuts: tuple[float, ...] = ()
     dropout: float = 0.0
     unit: str = "months"
+    cycles: tuple[float, float, int] | None = None
 
     def __post_init__(self) -> None:
         count: object = self.patients
@@ -96,6 +101,23 @@ class StudyDesign:
                     f"{value!r}."
                 )
             object.__setattr__(self, name, value)
+        if self.cycles is not None:
+            object.__setattr__(self, "cycles", _cycles(self.cycles))
+
+
+def _cycles(given: object) -> tuple[float, float, int]:
+    """Take the cycles of a design, or refuse them."""
+    values = given if isinstance(given, list | tuple) else ()
+    plain = [float(value) for value in values if isinstance(value, int | float)]
+    if len(values) != 3 or len(plain) != 3 or not np.isfinite(plain).all():
+        raise SpecError(f"cycles must be time on, time off and a number of cycles, got {given!r}.")
+    on, off, times = plain
+    if on <= 0 or off < 0 or times != round(times) or times < 1:
+        raise SpecError(
+            "cycles must be time on greater than 0, time off from 0 on, and a whole number of "
+            f"cycles from 1 on, got {given!r}."
+        )
+    return on, off, int(times)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,12 +128,42 @@ class Cohorts:
     where there is none before that.
     `event`, shape (cohort, patient): whether follow-up ends with the event.
     `hazard_ratio`, shape (cohort,): the truth of each.
+    `stays`, shape (stay, 2): time from the start at which each stay in the phase begins and ends;
+    None where it goes on.
     """
 
     time: Floats
     start: Floats
     event: Bools
     hazard_ratio: Floats
+    stays: Floats | None = None
+
+
+def _deaths(
+    dying: PiecewiseHazard, start: Floats, target: Floats, ratio: Floats, stays: Floats
+) -> Floats:
+    """Find when the hazard passed reaches a target, shape (cohort, patient): ratio in stays only.
+
+    Time is that of the clock without phase: the hazard passed on it up to a change, and at which
+    pace it passes after it.
+    """
+    death = dying.inverse(target)
+    passed = reached = dying.cumulative(start.ravel()).reshape(start.shape)
+    alive = target > passed
+    for begin, end in zip(stays[:, 0], stays[:, 1], strict=True):
+        for at, pace in ((begin, np.ones((1, 1))), (end, ratio[:, None])):
+            edge = dying.cumulative((start + at).ravel()).reshape(start.shape)
+            with np.errstate(invalid="ignore"):
+                more = reached + pace * (edge - passed)
+                death = np.where(
+                    alive & (target <= more),
+                    dying.inverse(passed + (target - reached) / pace),
+                    death,
+                )
+                alive &= target > more
+            passed, reached = edge, more
+    beyond = np.where(alive, passed + (target - reached), 0.0)
+    return np.where(alive, dying.inverse(beyond), death)
 
 
 def simulate_cohorts(
@@ -169,11 +221,19 @@ def simulate_cohorts(
     )
     start = starting.inverse(random.exponential(size=shape))
     target = random.exponential(size=shape)
-    # Hazard up to the start, and beyond it at the ratio: time is that of the clock without phase.
-    passed = dying.cumulative(start.ravel()).reshape(shape)
-    with np.errstate(invalid="ignore"):
-        beyond = passed + (target - passed) / ratio[:, None]
-    death = dying.inverse(np.where(target <= passed, target, beyond))
+    stays = None
+    if design.cycles is None:
+        # Hazard up to the start, and beyond it at the ratio: time is that of the clock without
+        # phase.
+        passed = dying.cumulative(start.ravel()).reshape(shape)
+        with np.errstate(invalid="ignore"):
+            beyond = passed + (target - passed) / ratio[:, None]
+        death = dying.inverse(np.where(target <= passed, target, beyond))
+    else:
+        on, off, times = design.cycles
+        begin = (on + off) * np.arange(times)
+        stays = np.stack([begin, begin + on], axis=1)
+        death = _deaths(dying, start, target, ratio, stays)
     end = design.follow_up + random.uniform(0.0, 1.0, shape) * design.accrual
     if design.dropout > 0:
         end = np.minimum(end, random.exponential(1.0 / design.dropout, shape))
@@ -183,6 +243,7 @@ def simulate_cohorts(
         start=np.where(start < time, start, np.inf),
         event=death <= end,
         hazard_ratio=ratio,
+        stays=stays,
     )
 
 
@@ -200,6 +261,20 @@ def as_cohort(cohorts: Cohorts, index: int, design: StudyDesign) -> Cohort:
         phases=(PHASE,),
         phase_start=np.where(np.isinf(start), np.nan, start)[:, None],
         phase_end=np.full((time.size, 1), np.nan),
+        stays=None if cohorts.stays is None else _stays(cohorts, cohorts.stays, index),
         synthetic=True,
         source="a simulated design",
+    )
+
+
+def _stays(cohorts: Cohorts, stays: Floats, index: int) -> Stays:
+    """Take the stays of one simulated cohort that begin before follow-up ends."""
+    begin, end = (cohorts.start[index][:, None] + stays[:, side] for side in (0, 1))
+    patient, stay = np.nonzero(begin < cohorts.time[index][:, None])
+    return Stays(
+        patient=patient,
+        phase=np.zeros(patient.size, dtype=np.int64),
+        start=begin[patient, stay],
+        stop=end[patient, stay],
+        cycles=np.ones(patient.size),
     )

@@ -1,5 +1,9 @@
 """The public names, and the modules that define them."""
 
+from .courses import CourseTruth as CourseTruth
+from .courses import SyntheticCourses as SyntheticCourses
+from .courses import interrupted_cohort as interrupted_cohort
+from .courses import interrupted_tables as interrupted_tables
 from .study import SyntheticStudy as SyntheticStudy
 from .study import blinatumomab_cohort as blinatumomab_cohort
 from .study import blinatumomab_table as blinatumomab_table
@@ -9,11 +13,15 @@ from .truth import LogLinearHazard as LogLinearHazard
 from .truth import Truth as Truth
 
 __all__ = [
+    "CourseTruth",
     "LogLinearHazard",
+    "SyntheticCourses",
     "SyntheticStudy",
     "Truth",
     "adverse_events",
     "blinatumomab_cohort",
     "blinatumomab_table",
+    "interrupted_cohort",
+    "interrupted_tables",
     "treatment_stays",
 ]

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.episodes import cut_follow_up, state_bounds
+from bayesblina.core.course_marks import bounds_of_stays
+from bayesblina.core.episodes import OFF_TREATMENT, cut_follow_up, state_bounds
 from bayesblina.core.errors import SpecError, require_kind, require_seed
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.rules import DAYS_PER_UNIT
@@ -55,7 +56,8 @@ def adverse_events(cohort: Cohort, *, seed: int) -> pd.DataFrame:
     pandas.DataFrame
         One row per event: ``patient_id``, ``term``, ``grade`` (1 to 5) and ``month`` from the
         origin. ``attrs["synthetic"]`` is True. Events happen at constant rates within 4 months of
-        the start of each phase, while the patient is in it and observed.
+        the start of each phase, or of each stay in it where it may recur, while the patient is in
+        it and observed; off treatment there are none.
 
     Raises
     ------
@@ -74,12 +76,21 @@ def adverse_events(cohort: Cohort, *, seed: int) -> pd.DataFrame:
     if cohort.unit != "months":
         raise SpecError(f"The rates are per month, but the cohort is in {cohort.unit}.")
     rng = np.random.default_rng(seed)
-    bounds, _, state = state_bounds(cohort.phases, cohort.phase_start)
+    off = -1
+    if cohort.stays is None:
+        bounds, _, state = state_bounds(cohort.phases, cohort.phase_start)
+    else:
+        bounds, names, state = bounds_of_stays(
+            cohort.stays, cohort.phases, patients=cohort.size, ordered=cohort.ordered
+        )
+        off = names.index(OFF_TREATMENT)
     row, segment, begin, end = cut_follow_up(bounds, *observation(cohort))
+    position = state[segment] if state.ndim == 1 else state[segment, row]
     length = np.minimum(end - begin, REPORTED_MONTHS)
     parts = []
     for term, rates in ADVERSE_EVENT_RATES.items():
-        rate = np.asarray(rates)[np.minimum(state[segment], len(rates) - 1)]
+        rate = np.asarray(rates)[np.minimum(position, len(rates) - 1)]
+        rate = np.where(position == off, 0.0, rate)
         episode = np.repeat(np.arange(row.size), rng.poisson(rate * length))
         month = begin[episode] + rng.random(episode.size) * length[episode]
         parts.append(

@@ -6,112 +6,32 @@ Confounders of who starts are covariates of the cohort, and such as change over 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.episodes import OFF_TREATMENT
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest, require_kind
-from bayesblina.core.intervals import TIE_TOLERANCE, snap, split, validate_cuts
+from bayesblina.core.intervals import TIE_TOLERANCE, snap, validate_cuts
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.readers.history import checked_history
 from bayesblina.patients.readers.sources import load_table
 from bayesblina.person_time.follow_up import Episodes, find_episodes
 from bayesblina.person_time.question import Question
-
-# Regular points at which time at risk of starting is cut, over all of it and over the time in which
-# starts matter, so that weights are almost constant in between.
-POINTS = 24
-START_INTERVALS = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Cells:
-    """Time at risk of starting within which the model's hazard is constant.
-
-    `of`, shape (piece,): cell of each piece of follow-up; -1 for those not at risk of starting.
-    `patient`, shape (cell,): row of the patient in the cohort.
-    `opens`, `time`, shape (cell,): time since becoming eligible at which it opens, and how long it
-    lasts.
-    `interval`, shape (cell,): interval of time since becoming eligible.
-    `values`, shape (cell, column): covariates, standardised.
-    `start`, shape (cell,): whether it ends with the start.
-    """
-
-    of: Ints
-    patient: Ints
-    opens: Floats
-    time: Floats
-    interval: Ints
-    values: Floats
-    start: Bools
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Pieces:
-    """Follow-up cut, in the order of patients and time.
-
-    `patient`, shape (piece,): row of the patient in the cohort.
-    `first`, `last`, shape (piece,): ends of the piece on the cohort's clock.
-    `since`, `until`, shape (piece,): the same since becoming eligible.
-    `middle`, shape (piece,): time since becoming eligible at which weights are taken: the middle
-    between the beginning and the next regular point. It must not depend on when the piece ends, for
-    then events would have the weights of earlier times than those at risk beside them.
-    """
-
-    patient: Ints
-    first: Floats
-    last: Floats
-    since: Floats
-    until: Floats
-    middle: Floats
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Changes:
-    """Values of covariates that change over time, by patient and in the order of time."""
-
-    names: tuple[str, ...]
-    patient: Ints
-    time: Floats
-    values: Floats
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class StartingCourse(Pieces):
-    """Follow-up in pieces within which nothing changes.
-
-    `cohort`, `endpoint`, `adjust`: what it was made of.
-    `begin`, `start`, shape (patient,): when patients become eligible and when they start; infinite
-    for those who do not.
-    `prevalent`, shape (patient,): whether they had started before.
-    `after`, `inside`, `event`, shape (piece,): whether it lies after the start, whether in the
-    phase, and whether it ends with the event.
-    `current`: whether patients may leave the phase, so that the two differ.
-    `intervals`: number of intervals of the hazard of starting.
-    `names`: columns of the model of starting.
-    `scale`, shape (column,): standard deviations that they were divided by.
-    `kept`, shape (column,): which of them stay in the hazard model of the endpoint.
-    `cells`: time at risk of starting.
-    """
-
-    cohort: Cohort
-    endpoint: str
-    adjust: tuple[str, ...]
-    begin: Floats
-    start: Floats
-    prevalent: Bools
-    after: Bools
-    inside: Bools
-    current: bool
-    event: Bools
-    intervals: int
-    names: tuple[str, ...]
-    scale: Floats
-    kept: Bools
-    cells: Cells
+from bayesblina.studies.weighting.pieces import (
+    POINTS,
+    Changes,
+    Pieces,
+    StartingCourse,
+    covariates_of,
+    cut_at_grid,
+    join_cells,
+    start_cuts,
+)
+from bayesblina.studies.weighting.switching import switching_course
 
 
 def make_course(
@@ -138,18 +58,31 @@ def make_course(
     end[episodes.patient] = episodes.stop
     died[episodes.patient[episodes.event]] = True
     used = np.flatnonzero(np.isfinite(begin))
-    exposed = cohort.phases.index(question.exposed_phases[0])
-    _require_last_phase(cohort, exposed, used, begin, end)
+    exposed = [cohort.phases.index(name) for name in question.exposed_phases]
     changes = changes_of(cohort, history, used, begin)
-    start, left, prevalent = _stays(
-        episodes, question.exposure, cohort.phase_start[:, exposed], begin
-    )
+    if switches(cohort, question):
+        return switching_course(
+            cohort,
+            episodes,
+            exposed=question.exposure,
+            phases=exposed,
+            chosen=chosen,
+            adjust=adjust,
+            changes=changes,
+            cuts=None if cuts is None else validate_cuts(cuts),
+        )
+    if cohort.recurring or len(exposed) > 1:
+        _require_no_other_phase(episodes, question.exposure)
+    else:
+        _require_last_phase(cohort, exposed[0], used, begin, end)
+    first_start = np.fmin.reduce([cohort.phase_start[:, index] for index in exposed])
+    start, left, prevalent = _stays(episodes, question.exposure, first_start, begin)
     begin, end, start, left, at = snap([begin, end, start, left, changes.time])
     changes = replace(changes, time=at)
     incident = used[np.isfinite(start[used]) & ~prevalent[used]]
     if not incident.size:
         raise SpecError(f"Nobody starts {question.exposure} while under observation.")
-    inner = _start_cuts((start - begin)[incident]) if cuts is None else validate_cuts(cuts)
+    inner = start_cuts((start - begin)[incident]) if cuts is None else validate_cuts(cuts)
     pieces = _pieces(used, begin, end, start, left, changes, inner, grace)
     patient, after = pieces.patient, pieces.first >= start[pieces.patient]
     names, values, kept = covariates_of(cohort, chosen, adjust, changes, patient, pieces.first)
@@ -170,13 +103,13 @@ def make_course(
         prevalent=prevalent,
         after=after,
         inside=after & (pieces.first < left[patient]),
-        current=question.phase_end == "current",
+        current=question.measured == "current",
         event=died[patient] & (pieces.last == end[patient]),
         intervals=inner.size + 1,
         names=names,
         scale=spread,
         kept=kept,
-        cells=_cells(
+        cells=join_cells(
             pieces, interval, standard, at_risk, at_risk & (pieces.last == start[patient])
         ),
     )
@@ -198,10 +131,16 @@ def _require(
             raise SpecError(f"Weights are for a question without a {name}: leave it out.")
     if question.transplant == "phase":
         raise SpecError("Weights know of no state after transplant: choose 'censor' or 'ignore'.")
-    if arms and question.phase_end == "current":
+    if question.stepped:
+        raise SpecError(
+            f"Weights are for one effect, of being in a phase (measure='current') or of having "
+            f"started it ('ever'), and measure='{question.measure}' has an effect by step: ask "
+            "with one of these, or fit the question without weights, its confounders as covariates."
+        )
+    if arms and question.measured == "current":
         raise SpecError(
             "The arms of an emulated trial are of starting a phase, whatever follows: choose "
-            "phase_end='ever'."
+            "phase_end='ever'; or ask starting_weights, which weigh who leaves it, too."
         )
     if endpoint not in cohort.endpoints:
         raise SpecError(f"No endpoint '{endpoint}'. {nearest(endpoint, list(cohort.endpoints))}")
@@ -210,6 +149,31 @@ def _require(
         if name not in cohort.covariates:
             raise SpecError(f"No covariate '{name}'. {nearest(name, list(cohort.covariates))}")
     return chosen + [name for name in adjust if name not in chosen]
+
+
+def switches(cohort: Cohort, question: Question) -> bool:
+    """Say whether patients may leave what is exposed and enter it again, so that both are weighed.
+
+    A single phase that starts and ends once is weighed for its start alone.
+    """
+    several = cohort.recurring or len(question.exposed_phases) > 1
+    return several and question.measured == "current"
+
+
+def _require_no_other_phase(episodes: Episodes, exposed: str) -> None:
+    """Refuse another phase after the exposed ones that patients enter while at risk."""
+    names = np.asarray(episodes.phase_names)[episodes.phase]
+    inside = names == exposed
+    begun = np.maximum.accumulate(np.where(inside, episodes.patient, -1)) == episodes.patient
+    leaves = begun & ~inside & (names != OFF_TREATMENT)
+    if leaves.any():
+        count, later = np.unique(episodes.patient[leaves]).size, str(names[leaves][0])
+        raise SpecError(
+            f"{count} patients go from {exposed} to {later} while under observation, and weights "
+            "of having started know of no phase after the exposed one: ask with "
+            "measure='current', which weighs who leaves it, too; or list that phase in exposed; or "
+            "end follow-up at its start."
+        )
 
 
 def _require_last_phase(
@@ -245,13 +209,6 @@ def _stays(
     return np.where(prevalent, np.fmin(start, phase_start), start), left, prevalent
 
 
-def _start_cuts(since_start: Floats) -> Floats:
-    """Cut the hazard of starting at quartiles of the starts."""
-    ranks = np.arange(1, START_INTERVALS) / START_INTERVALS
-    quantiles = np.unique(np.quantile(since_start, ranks, method="inverted_cdf"))
-    return np.asarray(quantiles[(quantiles > 0) & (quantiles < since_start.max())])
-
-
 def _pieces(
     used: Ints,
     begin: Floats,
@@ -285,53 +242,15 @@ def _pieces(
     grid = np.concatenate([cuts, *(np.linspace(0.0, to, POINTS + 1)[1:] for to in spans)])
     # Near-ties are made exact, so that no piece is as short as a rounding error.
     low, high, grid = snap([when - begin[who], stop - begin[who], np.unique(grid)])
-    part, since, until, middle = _cut(low, high, when >= start[who], np.unique(grid[grid > 0]))
+    part, since, until, middle = cut_at_grid(
+        low, high, when >= start[who], np.unique(grid[grid > 0])
+    )
     patient = who[part]
     # Ends are taken from the data where they are ends of the data, so that ties stay exact.
     changed = part[1:] != part[:-1]
     last = np.where(np.append(changed, True), stop[part], begin[patient] + until)
     first = np.where(np.append(True, changed), when[part], np.append(0.0, last[:-1]))
     return Pieces(patient=patient, first=first, last=last, since=since, until=until, middle=middle)
-
-
-def _cut(
-    since: Floats, until: Floats, begun: Bools, grid: Floats
-) -> tuple[Ints, Floats, Floats, Floats]:
-    """Cut time since becoming eligible at a grid; what comes after the start stays uncut."""
-    rows = np.flatnonzero(~begun)
-    part, cell, length = split(since[rows], until[rows], grid)
-    opens = np.concatenate([[0.0], grid])[cell]
-    low = np.maximum(since[rows][part], opens)
-    uncut = np.flatnonzero(begun)
-    row = np.concatenate([rows[part], uncut])
-    left = np.concatenate([low, since[uncut]])
-    right = np.concatenate([low + length, until[uncut]])
-    closes = np.concatenate([np.append(grid, np.inf)[cell], until[uncut]])
-    middle = (left + np.where(np.isinf(closes), right, closes)) / 2.0
-    order = np.lexsort((left, row))
-    return row[order], left[order], right[order], middle[order]
-
-
-def _cells(pieces: Pieces, interval: Ints, values: Floats, at_risk: Bools, starts: Bools) -> Cells:
-    """Join neighbouring pieces at risk that have the same covariates and interval."""
-    rows = np.flatnonzero(at_risk)
-    who, when, what = pieces.patient[rows], interval[rows], values[rows]
-    opens = np.concatenate(
-        [[True], (np.diff(who) != 0) | (np.diff(when) != 0) | (np.diff(what, axis=0) != 0).any(1)]
-    )
-    first = np.flatnonzero(opens)
-    of = np.full(pieces.patient.size, -1, dtype=np.int64)
-    of[rows] = np.cumsum(opens) - 1
-    final = rows[np.concatenate([first[1:] - 1, [rows.size - 1]])]
-    return Cells(
-        of=of,
-        patient=who[first],
-        opens=pieces.since[rows][first],
-        time=pieces.until[final] - pieces.since[rows][first],
-        interval=when[first],
-        values=what[first],
-        start=starts[final],
-    )
 
 
 def changes_of(cohort: Cohort, history: pd.DataFrame | None, used: Ints, begin: Floats) -> Changes:
@@ -386,39 +305,3 @@ def _refuse(column: str, patients: Iterable[object], found: str, expected: str) 
     if who:
         problem = Problem(column=column, patients=who, found=found, expected=expected)
         raise DataError([problem], source="the history")
-
-
-def covariates_of(
-    cohort: Cohort,
-    chosen: Sequence[str],
-    adjust: Sequence[str],
-    changes: Changes,
-    patient: Ints,
-    first: Floats,
-) -> tuple[tuple[str, ...], Floats, Bools]:
-    """Values of all covariates at the beginning of each piece, and which are adjusted for."""
-    columns: list[tuple[str, Floats, bool]] = []
-    for name in chosen:
-        covariate, values = cohort.covariates[name], cohort.covariates[name].values[patient]
-        if covariate.kind == "continuous":
-            columns.append((name, values, name in adjust))
-        else:
-            columns += [
-                (f"{name}[{covariate.levels[int(level)]}]", (values == level) * 1.0, name in adjust)
-                for level in np.unique(covariate.values)[1:]
-            ]
-    if changes.names:
-        # The last change at or before the piece begins, by one sorted key for patient and rank of
-        # the time: whole numbers, since times of any length must not run into the next patient's.
-        moments, rank = np.unique(np.concatenate([changes.time, first]), return_inverse=True)
-        changed, begun = np.split(rank, [changes.time.size])
-        key = changes.patient * moments.size + changed
-        latest = np.searchsorted(key, patient * moments.size + begun, side="right") - 1
-        columns += [
-            (name, values, False)
-            for name, values in zip(changes.names, changes.values[latest].T, strict=True)
-        ]
-    if not columns:
-        raise SpecError("There are no confounders: name covariates, or give a history.")
-    names, terms, kept = zip(*columns, strict=True)
-    return names, np.stack(terms, axis=1), np.array(kept)

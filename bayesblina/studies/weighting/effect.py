@@ -442,6 +442,8 @@ def _estimand(weighted: Weighted) -> dict[str, str]:
         states, leaving = f"{phase} started against not started yet", ""
         if basis.course.current:
             states, leaving = f"in {phase} against not in it", "; leaving it tells nothing"
+        if basis.course.switches:
+            leaving = ", and leaving it and entering it again on time since the last change alone"
         return {
             "population": "all eligible patients, at risk from becoming eligible",
             "compared": f"{states}, at the same time, if starting depended on time alone{leaving}",

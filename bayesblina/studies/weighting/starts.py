@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.studies.weighting.course import StartingCourse
+from bayesblina.studies.weighting.pieces import StartingCourse, Switch
 
 NEWTON_STEPS = 60
 # Newton's next step would be of the order of its square.
@@ -37,7 +37,7 @@ class Starts:
     se: Floats
 
 
-def fit_starts(course: StartingCourse, columns: Bools, patients: Floats) -> Starts:
+def fit_starts(course: StartingCourse | Switch, columns: Bools, patients: Floats) -> Starts:
     """Fit piecewise-exponential models of starting: pooled over patients and their time at risk.
 
     `columns`, shape (column,): covariates in the model.
@@ -111,6 +111,42 @@ def log_inverse_probability(course: StartingCourse, fitted: Starts, rows: Ints) 
     return logs
 
 
+def log_inverse_of_switches(switch: Switch, fitted: Starts, rows: Ints, middle: Floats) -> Floats:
+    """Give minus the log density of all switches of a kind that were made, or not, up to pieces.
+
+    `rows`, shape (row,): pieces; `middle`, shape (piece,): as of `StartingCourse`.
+    Result, shape (row, weighting): its values.
+    """
+    cells = switch.cells
+    rate = np.exp(fitted.log_rate)
+    passed = rate * cells.time[:, None]
+    passed -= np.where(cells.start[:, None], fitted.log_rate, 0.0)
+    opened = np.cumsum(passed, axis=0) - passed
+    fresh = np.append(True, np.diff(cells.patient) != 0)
+    opened -= opened[fresh][np.cumsum(fresh) - 1]
+    logs = np.zeros((rows.size, rate.shape[1]))
+    cell, done = cells.of[rows], switch.done[rows]
+    waiting, over = np.flatnonzero(cell >= 0), np.flatnonzero((cell < 0) & (done >= 0))
+    at = cell[waiting]
+    logs[waiting] = opened[at] + rate[at] * (middle[rows][waiting] - cells.opens[at])[:, None]
+    logs[over] = opened[done[over]] + passed[done[over]]
+    return logs
+
+
+def log_weights(course: StartingCourse, columns: Bools, patients: Floats, rows: Ints) -> Floats:
+    """Fit all models of weights with some covariates; minus the log densities of what was done.
+
+    Arguments and result as of `fit_starts` and `log_inverse_probability`.
+    """
+    if not course.switches:
+        return log_inverse_probability(course, fit_starts(course, columns, patients), rows)
+    logs = np.zeros((rows.size, patients.shape[1]))
+    for switch in course.switches:
+        fitted = fit_starts(switch, columns, patients)
+        logs += log_inverse_of_switches(switch, fitted, rows, course.middle)
+    return logs
+
+
 def balance_of(course: StartingCourse) -> pd.DataFrame:
     """Compare who starts with who could have, interval by interval of the model of starting."""
     cells, alike = course.cells, np.ones((course.cohort.size, 1))
@@ -146,3 +182,43 @@ def balance_of(course: StartingCourse) -> pd.DataFrame:
             **columns,
         }
     )
+
+
+def balance_of_switches(course: StartingCourse) -> pd.DataFrame:
+    """Compare who starts, leaves or enters again with who could have, each by its intervals."""
+    alike, everything = np.ones((course.cohort.size, 1)), np.ones(len(course.names), dtype=bool)
+    rows = np.arange(course.patient.size)
+    full, plain = (log_weights(course, own, alike, rows) for own in (everything, course.kept))
+    weights = np.exp(full - plain)[:, 0]
+    tables = []
+    for switch in course.switches:
+        cells, fitted = switch.cells, fit_starts(switch, everything, alike)
+        risk = np.flatnonzero(cells.of >= 0)
+        cell = cells.of[risk]
+        # The piece that a switch ends, and the one after it.
+        final = risk[np.append(np.diff(cell) != 0, True)]
+        made = np.flatnonzero(cells.start)
+        columns = {}
+        for name, at_risk, after in (
+            ("unweighted", np.ones(risk.size), np.ones(made.size)),
+            ("weighted", weights[risk], weights[final[made] + 1]),
+        ):
+            time = at_risk * (course.until - course.since)[risk]
+            sums = np.zeros((switch.intervals, len(course.names)))
+            np.add.at(sums, cells.interval[cell], time[:, None] * cells.values[cell])
+            total = np.bincount(cells.interval[cell], time, switch.intervals)[:, None]
+            means = np.divide(sums, total, out=np.zeros_like(sums), where=total > 0)
+            apart = cells.values[made] - means[cells.interval[made]]
+            columns[name] = (after[:, None] * apart).sum(axis=0) / after.sum()
+        tables.append(
+            pd.DataFrame(
+                {
+                    "covariate": list(course.names),
+                    "of": switch.kind,
+                    "log_hazard_ratio": fitted.coefficient[:, 0] / course.scale,
+                    "se": fitted.se[:, 0] / course.scale,
+                    **columns,
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)

@@ -15,8 +15,9 @@ from bayesblina.core.errors import SpecError
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.person_time.question import ENTRY, Question
-from bayesblina.studies.weighting.course import StartingCourse, make_course
-from bayesblina.studies.weighting.starts import balance_of, fit_starts, log_inverse_probability
+from bayesblina.studies.weighting.course import make_course
+from bayesblina.studies.weighting.pieces import StartingCourse
+from bayesblina.studies.weighting.starts import balance_of, balance_of_switches, log_weights
 
 CAVEAT = (
     "a fit with these weights is a weighted pseudo-posterior: it takes the weights for known and "
@@ -31,6 +32,10 @@ CAVEAT_OF_ARMS = (
 
 CAVEAT_OF_LEAVING = (
     "; that patients leave the phase is taken to depend on nothing that tells what follows"
+)
+CAVEAT_OF_SWITCHES = (
+    "; weights of leaving the phase and of entering it again take both to depend on time since the "
+    "last change and on the confounders only"
 )
 
 
@@ -72,12 +77,10 @@ class Basis:
         patients.
         """
         course = self.course
-        every = fit_starts(course, np.ones(len(course.names), dtype=bool), patients)
-        logs = log_inverse_probability(course, every, self.rows)
+        logs = log_weights(course, np.ones(len(course.names), dtype=bool), patients, self.rows)
         if self.stabilised:
             # Adjusted covariates are in both models, so that their part of the weights cancels.
-            time_only = fit_starts(course, course.kept, patients)
-            logs -= log_inverse_probability(course, time_only, self.rows)
+            logs -= log_weights(course, course.kept, patients, self.rows)
         logs += self.log_offset[:, None]
         weights = np.exp(logs, out=logs)
         if self.lower.any() or np.isfinite(self.upper).any():
@@ -111,7 +114,8 @@ class Weighted:
     summary : pandas.DataFrame
         One row: ``starts``, ``mean``, ``smallest`` and ``largest`` weight, ``truncated`` (share of
         the person-time) and ``effective_share``, what is left of the person-time's information:
-        (sum of weights)^2 over the sum of squares, as a share.
+        (sum of weights)^2 over the sum of squares, as a share. Where leaving is weighed, also
+        ``stops`` and ``starts_again``.
     basis
         What the weights are made of: `weighted_effect` makes them again in every draw.
     caveat
@@ -164,10 +168,14 @@ def starting_weights(
     cohort
         The patients.
     question
-        The question, of the exposed phase against all else, without a landmark and a lag. No later
-        phase may be entered from it. With ``phase_end="current"`` patients who leave the phase are
-        without it from then on; their weights stay those of having started, which is right where
-        leaving depends on nothing that tells what follows.
+        The question, of the exposed phase against all else, without a landmark and a lag, by the
+        measure ``"ever"`` or ``"current"``. With ``"ever"`` no later phase may be entered from it.
+        With ``"current"`` patients who leave the phase are without it from then on. Where the phase
+        starts and ends once, their weights stay those of having started, which is right where
+        leaving depends on nothing that tells what follows. Of patients who are known by stays, or
+        of several exposed phases, weights are of leaving, too, and of entering again: hazards of
+        both by time since the last change and the confounders, as that of starting is by time since
+        becoming eligible.
     endpoint
         The endpoint; patients are at risk of starting while event-free for it.
     confounders
@@ -243,7 +251,8 @@ def starting_weights(
         truncate,
         question=Question(exposed=question.exposure, eligible_from=ENTRY, endpoints=(endpoint,)),
         phase_start=np.where(course.after & ~course.inside, np.inf, course.start[course.patient]),
-        caveat=CAVEAT + (CAVEAT_OF_LEAVING if course.current else ""),
+        caveat=CAVEAT
+        + (CAVEAT_OF_SWITCHES if course.switches else CAVEAT_OF_LEAVING if course.current else ""),
     )
 
 
@@ -417,9 +426,10 @@ def _weighted(
         source=cohort.source,
         persons=cohort.patients[of],
     )
+    made = {switch.kind: int(switch.cells.start.sum()) for switch in course.switches}
     summary = pd.DataFrame(
         {
-            "starts": [int(course.cells.start.sum())],
+            "starts": [made.get("starting", 0) if made else int(course.cells.start.sum())],
             "mean": [float(np.average(weights, weights=time))],
             "smallest": [float(weights.min())],
             "largest": [float(weights.max())],
@@ -429,12 +439,15 @@ def _weighted(
             ],
         }
     )
+    if made:
+        summary["stops"] = made.get("leaving", 0)
+        summary["starts_again"] = made.get("entering again", 0)
     return Weighted(
         cohort=pieces,
         weights=weights,
         question=question,
         of=of,
-        balance=balance_of(course),
+        balance=balance_of_switches(course) if course.switches else balance_of(course),
         summary=summary,
         basis=basis,
         caveat=caveat,

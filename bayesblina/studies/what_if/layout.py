@@ -13,17 +13,20 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel
 
-from bayesblina.core.arrays import Bools, Floats
+from bayesblina.core.arrays import Bools
+from bayesblina.core.courses import STEPPED
 from bayesblina.core.errors import BayesblinaError, SpecError, nearest, require_kind
 from bayesblina.core.intervals import default_cuts, validate_cuts
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
 from bayesblina.hazards.effects import make_design
 from bayesblina.inference.model_data import person_time_for
 from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.subsets import take_patients
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.follow_up import entry_times, find_episodes, require_comparison
 from bayesblina.person_time.question import Question
 from bayesblina.studies.axes import AXES, BASE, CUT_AXES, PRIOR_AXES, QUESTION_AXES
+from bayesblina.studies.what_if.patients import bridge, move_starts
 
 BASE_LABEL = "base case"
 
@@ -53,6 +56,9 @@ class Scenario:
         Every start of the exposed phase is moved by so much time.
     phase_jitter
         Every start of the exposed phase is moved by a normal error with this sd.
+    bridge : float, or None
+        Gaps of up to this length between stays in the same phase are none; None for the cohort's
+        own gaps.
     settings : tuple of (str, str)
         Axes that were varied, each with its setting in words.
     """
@@ -66,6 +72,7 @@ class Scenario:
     without: tuple[str, str] | None = None
     phase_shift: float = 0.0
     phase_jitter: float = 0.0
+    bridge: float | None = None
     settings: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -78,10 +85,12 @@ class Scenario:
     def key(self) -> str:
         """Hash of everything that decides the result: equal analyses have equal keys."""
         content = {item.name: getattr(self, item.name) for item in fields(self)} | {
-            "question": asdict(self.question),
+            "question": _content(self.question),
             "model": self.model.model_dump(mode="json", by_alias=True),
         }
         del content["settings"]
+        if self.bridge is None:
+            del content["bridge"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def seed(self, base: int) -> int:
@@ -151,56 +160,41 @@ class Scenario:
                 keep &= _has_level(cohort, *pair) == inside
         if not keep.any():
             raise SpecError("No patient is left.")
-        covariates = dict(cohort.covariates)
-        if self.covariates is not None:
-            for name in self.covariates:
-                if name not in covariates:
-                    raise SpecError(f"No covariate '{name}'. {nearest(name, list(covariates))}")
-            covariates = {name: covariates[name] for name in self.covariates}
-        start, end = cohort.phase_start[keep], cohort.phase_end[keep]
+        for name in self.covariates or ():
+            if name not in cohort.covariates:
+                raise SpecError(f"No covariate '{name}'. {nearest(name, list(cohort.covariates))}")
+        changed = cohort
+        if self.bridge is not None:
+            changed = bridge(changed, self.bridge)
         if self.phase_shift or self.phase_jitter:
-            start = self._moved(cohort, keep, start, end, seed=seed)
-        elif keep.all() and self.covariates is None:
-            return cohort
-        return replace(
-            cohort,
-            patients=cohort.patients[keep],
-            endpoints={
-                name: replace(
-                    own, time=own.time[keep], event=own.event[keep], entry=own.entry[keep]
-                )
-                for name, own in cohort.endpoints.items()
-            },
-            phase_start=start,
-            phase_end=end,
-            transplant=None if cohort.transplant is None else cohort.transplant[keep],
-            covariates={
-                name: replace(own, values=own.values[keep]) for name, own in covariates.items()
-            },
-            repairs=(),
-            exclusions=(),
-        )
+            # Before patients are left out, so that a patient's error does not depend on others.
+            changed = move_starts(
+                changed,
+                self.question.exposed_phases,
+                shift=self.phase_shift,
+                jitter=self.phase_jitter,
+                seed=seed,
+            )
+        changed = take_patients(changed, keep)
+        if self.covariates is not None:
+            changed = replace(
+                changed, covariates={name: changed.covariates[name] for name in self.covariates}
+            )
+        return changed if changed is cohort else replace(changed, repairs=(), exclusions=())
 
-    def _moved(
-        self, cohort: Cohort, keep: Bools, start: Floats, end: Floats, *, seed: int
-    ) -> Floats:
-        """Move starts of the exposed phase, not beyond what the order of events allows."""
-        index = cohort.phases.index(self.question.exposure)
-        # An error belongs to the patient, whoever else is in the scenario.
-        generator = np.random.default_rng([seed, round(self.phase_jitter * 1e6)])
-        error = generator.normal(size=cohort.size)[keep] * self.phase_jitter
-        moved = start[:, index] + self.phase_shift + error
-        times = [outcome.time[keep] for outcome in cohort.endpoints.values()]
-        stops = [np.where(time >= 0, time, np.nan) for time in times]
-        # Bounds that a patient does not have are NaN, which fmax and fmin pass over.
-        earliest = np.fmax.reduce([np.zeros(moved.size), *start[:, :index].T, *end[:, :index].T])
-        latest = np.fmin.reduce(
-            [np.full(moved.size, np.inf), *stops, end[:, index], *start[:, index + 1 :].T]
-        )
-        # Whoever started did so: a start that would lie outside stays where it was.
-        changed = start.copy()
-        changed[:, index] = np.where((moved > earliest) & (moved < latest), moved, start[:, index])
-        return changed
+
+def _content(question: Question) -> dict[str, Any]:
+    """List what decides an answer; a question without measures is listed as before there were any.
+
+    What `phase_end` is short for, is the same question.
+    """
+    content = asdict(question)
+    if question.measure in ("current", "ever"):
+        content |= {"measure": None, "phase_end": question.measure}
+    for name, usual in (("measure", None), ("steps", None), ("amount", "time")):
+        if content[name] == usual:
+            del content[name]
+    return content
 
 
 def _levels(cohort: Cohort, name: str, refusal: str = "No") -> tuple[str, ...]:
@@ -251,13 +245,16 @@ def scenarios(
     axes
         By axis the settings to try besides the base case's own. Axes are the question's attributes
         (``landmark``, ``lag``, ``transplant``, ``phase_end``, ``eligible_from``, ``reference``,
-        ``endpoints``); ``intervals`` (into how many parts the default cuts share the events) and
+        ``endpoints``, ``exposed``, ``measure``, ``steps``, ``amount``; a measure that has steps
+        needs a model that has them, too); ``intervals`` (into how many parts the default cuts share
+        the events) and
         ``cuts`` (lists of cut points), both part of the prior of the baseline; ``model``
         (names or definitions); ``prior.NAME`` (intervals that hold 95 % of the prior, NAME as in
         `ModelDefinition.with_priors`); ``covariates`` (lists of names), ``only`` and ``without``
         (pairs of a covariate and a level; ``without`` a covariate alone is each of its levels in
         turn); ``phase_shift`` and ``phase_jitter`` (times by which starts of the exposed phase
-        are moved, all alike or at random).
+        are moved, all alike or at random); ``bridge`` (gaps of up to so much between stays in
+        one phase are none: as of `Courses`, for gaps in which few events come).
     design
         ``"one_at_a_time"``: each setting alone. ``"full"``: all combinations.
     explicit
@@ -316,11 +313,13 @@ def scenarios(
     laid_out: dict[str, Scenario] = {}
     problems: list[str] = []
     for mapping in wanted:
-        words = {name: worded(value) for name, value in mapping.items()}
+        words = {name: _setting_in_words(name, value) for name, value in mapping.items()}
         label = "; ".join(f"{name} = {value}" for name, value in words.items()) or BASE_LABEL
         try:
             settings = tuple((name, words.get(name, BASE)) for name in named)
             scenario = replace(_varied(base, mapping), settings=settings)
+            if cohort.stays is not None and scenario.bridge == cohort.stays.bridged:
+                scenario = replace(scenario, bridge=None)
         except (BayesblinaError, ValueError, TypeError, KeyError) as error:
             problems.append(f"{label}: {_first_line(error)}")
             continue
@@ -370,6 +369,13 @@ def worded(value: Any) -> str:
             return str(value)
 
 
+def _setting_in_words(axis: str, value: Any) -> str:
+    """Put a setting of an axis into words: two steps are no interval."""
+    if axis == "steps" and isinstance(value, list | tuple):
+        return ", ".join(map(worded, value))
+    return worded(value)
+
+
 def _settings(cohort: Cohort, name: str, values: Any) -> list[Any]:
     """List the settings of one axis; a covariate alone stands for each of its levels."""
     if isinstance(values, str) or not isinstance(values, list | tuple):
@@ -391,10 +397,11 @@ def _varied(base: Scenario, mapping: Mapping[str, Any]) -> Scenario:
         roles = base.model.roles.items()
         known = {role: name for role, name in roles if name and role in definition.roles}
         varied = replace(varied, model=definition.with_covariates(**known))
+    asked = {name: value for name, value in mapping.items() if name in QUESTION_AXES}
+    if asked:
+        varied = replace(varied, question=_asked(varied.question, asked))
     for name, value in mapping.items():
-        if name in QUESTION_AXES:
-            varied = replace(varied, question=replace(varied.question, **{name: value}))
-        elif name in PRIOR_AXES:
+        if name in PRIOR_AXES:
             prior = {name.removeprefix("prior."): value}
             varied = replace(varied, model=change_priors(varied.model, prior, where="prior."))
         elif name in READ:
@@ -402,6 +409,25 @@ def _varied(base: Scenario, mapping: Mapping[str, Any]) -> Scenario:
             afresh = dict.fromkeys(CUT_AXES) if name in CUT_AXES else {}
             varied = replace(varied, **{**afresh, name: READ[name](value)})
     return varied
+
+
+def _asked(question: Question, asked: Mapping[str, Any]) -> Question:
+    """Vary a question; what another measure does not have is dropped with the measure."""
+    given = dict(asked)
+    if given.get("measure") is not None:
+        given.setdefault("phase_end", None)
+        if given["measure"] not in STEPPED or given["measure"] != question.measure:
+            given.setdefault("steps", None)
+        if given["measure"] != "cumulative":
+            given.setdefault("amount", "time")
+    elif given.get("phase_end") is not None:
+        if question.stepped:
+            raise SpecError(
+                f"phase_end is short for measure='ever' or 'current', and the question has measure="
+                f"'{question.measure}': vary measure."
+            )
+        given.setdefault("measure", None)
+    return replace(question, **given)
 
 
 def _loaded(model: str | ModelDefinition) -> ModelDefinition:
@@ -426,8 +452,8 @@ def _pair(value: Any) -> tuple[str, str]:
 def _time(value: Any, *, axis: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
         raise SpecError(f"{axis} must be a finite number, got {value!r}.")
-    if axis == "phase_jitter" and value < 0:
-        raise SpecError("phase_jitter must not be negative.")
+    if axis in ("phase_jitter", "bridge") and value < 0:
+        raise SpecError(f"{axis} must not be negative.")
     return float(value)
 
 
@@ -440,4 +466,5 @@ READ: Mapping[str, Callable[[Any], Any]] = {
     "without": _pair,
     "phase_shift": partial(_time, axis="phase_shift"),
     "phase_jitter": partial(_time, axis="phase_jitter"),
+    "bridge": partial(_time, axis="bridge"),
 }

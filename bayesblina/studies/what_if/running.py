@@ -261,6 +261,11 @@ def hash_of_cohort(cohort: Cohort) -> str:
     digest = hashlib.sha256(repr((cohort.unit, cohort.phases, cohort.phase_ends_known)).encode())
     arrays = [cohort.patients.astype(str), cohort.phase_start, cohort.phase_end]
     arrays += [] if cohort.transplant is None else [cohort.transplant]
+    if cohort.stays is not None:
+        stays = cohort.stays
+        digest.update(repr(("stays", cohort.ordered, stays.bridged)).encode())
+        arrays += [stays.patient, stays.phase, stays.start, stays.stop, stays.cycles]
+        arrays += [] if stays.dose is None else [stays.dose]
     for name, outcome in sorted(cohort.endpoints.items()):
         digest.update(name.encode())
         arrays += [outcome.time, outcome.event, outcome.entry]
@@ -382,7 +387,10 @@ def design_grid(
 
 def _key(design: StudyDesign) -> str:
     """Hash a design."""
-    return hashlib.sha256(json.dumps(asdict(design), sort_keys=True).encode()).hexdigest()
+    content = asdict(design)
+    if design.cycles is None:
+        del content["cycles"]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _run_design(asked: Mapping[str, Any], design: StudyDesign) -> Result:

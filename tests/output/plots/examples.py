@@ -59,8 +59,9 @@ def ratios(*dims: str, **attributes: object) -> xr.Dataset:
         found["hazard_ratio"] = found["hazard_ratio"] * xr.DataArray([1.0, 1.5, 2.0], dims=dim)
     if "interval" in dims:
         found = found.assign_coords(interval_start=("interval", [0.0, 4.0, 10.0]))
-    if "piece" in dims:
-        found = found.assign_coords(since=("piece", [0.0, 3.0, 6.0]))
+    if "step" in dims:
+        found = found.assign_coords(begins=("step", [0.0, 3.0, 6.0]))
+        found.attrs |= {"scale": "months since entering maintenance"} | attributes
     return found
 
 

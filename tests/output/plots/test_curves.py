@@ -147,7 +147,7 @@ def test_states_are_stacked_to_one() -> None:
             assert np.isclose(first[:, 1], value).any()
 
 
-@pytest.mark.parametrize(("dim", "starts"), [("interval", [0, 4, 10]), ("piece", [0, 3, 6])])
+@pytest.mark.parametrize(("dim", "starts"), [("interval", [0, 4, 10]), ("step", [0, 3, 6])])
 def test_ratios_over_time(dim: str, starts: list[float]) -> None:
     found = ratios(dim)
     figure = plots.hazard_ratio_over_time(found)
@@ -164,6 +164,38 @@ def test_ratios_over_time(dim: str, starts: list[float]) -> None:
     clock = "from the origin" if dim == "interval" else "since entering maintenance"
     assert figure.axes[0].get_xlabel() == f"months {clock}"
     assert "maintenance\nagainst no maintenance" in figure.axes[0].get_ylabel()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "first", "ticks"),
+    [
+        ({"measure": "episode"}, [1.0, 2.0, 4.0], ["1", "2 to 3", "4 or more"]),
+        ({"measure": "cumulative", "amount": "cycles"}, [0, 1, 3], ["1", "2 to 3", "4 or more"]),
+    ],
+)
+def test_steps_that_are_counted(
+    attributes: dict[str, object], first: list[float], ticks: list[str]
+) -> None:
+    found = ratios("step", scale="cycles of blina so far", **attributes)
+    found = found.assign_coords(begins=("step", np.array(first)))
+    axis = plots.hazard_ratio_over_time(found, endpoint="os").axes[0]
+    assert [one.get_text() for one in axis.get_xticklabels()] == ticks
+    assert axis.get_xlabel() == "cycles of blina so far"
+    # All are as wide as each other, and none is open.
+    assert axis.get_xlim() == (-0.5, 2.5)
+    assert "last, open interval" not in labels(axis)
+
+
+def test_time_in_the_phase_is_left_of_its_end() -> None:
+    found = ratios("step", measure="since_end", scale="months since the end of blina")
+    found = found.assign_coords(begins=("step", [np.nan, 0.0, 3.0]))
+    axis = plots.hazard_ratio_over_time(found, endpoint="os").axes[0]
+    named = [one.get_text() for one in axis.get_xticklabels()]
+    assert named == ["in it", "0", "1.5", "3", "4.5", "6"]
+    assert axis.get_xlim() == (-1.2, 6.0)
+    lines = [one for one in areas(axis) if hasattr(one, "get_segments")]
+    segments = np.concatenate([one.get_segments() for one in lines])
+    np.testing.assert_allclose(segments[:, :, 0], [[-1.2, 0.0], [0.0, 3.0], [3.0, 6.0]])
 
 
 def test_until_ends_the_open_interval() -> None:

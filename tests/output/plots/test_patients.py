@@ -19,6 +19,7 @@ from tests.output.plots.examples import (
     lines,
     texts,
 )
+from tests.recurring import read
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,48 @@ def test_single_patients_are_marked_and_nameless(cohort: bb.Cohort) -> None:
     assert drawn["end of follow-up"] == [[9.0, 2.0]]
     assert drawn["transplant"] == [[3.0, 0.0]]
     assert set(labels(axis)) == {"before late", "late", *drawn}
+
+
+def test_every_stay_is_drawn_and_gaps_are_thin() -> None:
+    """Two stays that meet, a gap, a third stay of another phase; one patient without any."""
+    patients = pd.DataFrame(
+        {"id": ["p", "q"], "time": [9.0, 4.0], "died": [1, 0], "sex": ["f", "m"]}
+    )
+    stays = pd.DataFrame(
+        {
+            "id": ["p", "p", "p"],
+            "from": [1.0, 2.0, 6.0],
+            "to": [2.0, 3.0, 7.0],
+            "drug": ["a", "a", "b"],
+            "given": [1.0, 1.0, 1.0],
+        }
+    )
+    axis: Any = plots.swimmer(read(patients, stays), "os").axes[0]
+    bars = {
+        (bar.get_x(), bar.get_x() + bar.get_width(), round(bar.get_height(), 9))
+        for container in axis.containers
+        for bar in container.patches
+        if round(bar.get_y() + bar.get_height() / 2) == 1
+    }
+    thick, thin = 0.75, 0.3
+    assert bars == {
+        (0.0, 1.0, thin),
+        (1.0, 3.0, thick),
+        (3.0, 6.0, thin),
+        (6.0, 7.0, thick),
+        (7.0, 9.0, thin),
+    }
+    # A line parts the two that meet.
+    parts = [one for one in axis.collections if isinstance(one, mpl.collections.LineCollection)]
+    assert [part.get_segments()[0].tolist() for part in parts] == [[[2.0, 0.625], [2.0, 1.375]]]
+    assert labels(axis) == [
+        "event",
+        "end of follow-up",
+        "before any phase",
+        "a",
+        "b",
+        "off treatment",
+    ]
 
 
 def test_ids_only_when_asked(cohort: bb.Cohort) -> None:

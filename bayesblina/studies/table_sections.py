@@ -1,0 +1,240 @@
+"""What study files may say of tables: patients, stays, adverse events, measurements."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from bayesblina.core.errors import LARGEST_SEED
+
+
+def kinds_of_covariates(value: Any) -> Any:
+    """Read a list of covariates as a table whose kinds are taken from the columns."""
+    if not isinstance(value, list):
+        return value
+    if not all(isinstance(name, str) for name in value):
+        raise ValueError("expected column names")
+    if len(set(value)) != len(value):
+        raise ValueError("a column stands twice")
+    return dict.fromkeys(value)
+
+
+def known_recording(recorded: str | None) -> str | None:
+    """Refuse what there is no likelihood for."""
+    if recorded == "visits":
+        from bayesblina.patients.declarations import VISITS
+
+        raise ValueError(VISITS)
+    return recorded
+
+
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1)]
+Names = Annotated[list[Name], Field(min_length=1)]
+PartialDates = Literal["refuse", "first", "middle", "last"]
+Unit = Literal["days", "weeks", "months", "years"]
+Recorded = Annotated[Literal["exact", "visits"] | None, AfterValidator(known_recording)]
+Covariates = Annotated[
+    dict[str, Literal["categorical", "continuous"] | None], BeforeValidator(kinds_of_covariates)
+]
+Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Interval = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+Quantile = Annotated[float, Field(ge=0, le=1)]
+# More draws, or chains, are a slip: no memory holds them, and the machine would go down first.
+LONGEST, MOST_CHAINS = 1_000_000, 1000
+
+
+class Section(BaseModel):
+    """A section of a study file; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class RepairsSection(Section):
+    """``[data.repairs]``: what `bayesblina.Repairs` takes."""
+
+    zero_times: Positive | None = None
+    drop_late_phases: bool = False
+
+
+class DataSection(Section):
+    """``[data]``: the table of patients, relative to the study file."""
+
+    # The table, as for `bayesblina.read_cohort`; a path from this file's folder.
+    file: Name
+    patient: Name
+    unit: Unit
+    transplant: Name | None = None
+    covariates: Covariates = Field(default_factory=dict)
+    synthetic: bool = False
+    repairs: RepairsSection | None = None
+    # Where the patients are added up: in memory, or by DuckDB from Parquet or CSV files of any size
+    # (a path or glob), without reading them whole.
+    engine: Literal["memory", "duckdb"] = "memory"
+    # What DuckDB may use before it goes on with a temporary folder.
+    memory_limit: Name = "1GB"
+
+    @model_validator(mode="after")
+    def _possible(self) -> DataSection:
+        if self.engine == "duckdb" and self.repairs is not None:
+            raise ValueError("repairs are made in memory only: leave them out, or engine")
+        return self
+
+
+class EndpointSection(Section):
+    """``[endpoints.NAME]``: the columns of one endpoint."""
+
+    time: Name
+    event: Name
+    entry: Name | None = None
+    # How events are recorded: on the day on which they happened, or on that of the visit at which
+    # they were found (which is refused as long as there is no likelihood for it). Without it they
+    # are taken as exact, and results say so.
+    recorded: Recorded = None
+    # Endpoints whose every event is an event of this one: ["os"] for relapse-free survival, which
+    # deaths end. Patients who contradict it are refused; without it they are counted.
+    includes: list[Name] = Field(default_factory=list)
+
+
+class PhaseSection(Section):
+    """A phase of ``[phases]``: its columns."""
+
+    start: Name
+    end: Name | None = None
+
+
+# What overlapping stays mean: a word, phases by priority, or names of combinations.
+Overlap = Literal["refuse"] | Names | dict[str, Name]
+LeaveOutStays = Literal["strangers", "other phases", "empty", "after"]
+
+
+class CoursesSection(Section):
+    """``[courses]``: a table of stays in phases, which may recur, in place of ``[phases]``."""
+
+    # The table, one row per stay; a path from this file's folder.
+    file: Name
+    patient: Name
+    start: Name
+    stop: Name
+    phase: Name
+    # Phases as the column gives them; or a table from the names wanted to the text, or texts.
+    phases: Names | Annotated[dict[str, Name | Names], Field(min_length=1)]
+    dose: Name | None = None
+    cycle: Name | None = None
+    bridge: Time = 0.0
+    overlap: Overlap = "refuse"
+    order: Literal["listed", "any"] = "listed"
+    leave_out: list[LeaveOutStays] = Field(default_factory=list)
+
+
+class AdamRepairsSection(RepairsSection):
+    """``[adam.repairs]``: what `bayesblina.Repairs` takes."""
+
+    partial_dates: PartialDates = "refuse"
+
+
+class AdamEndpointSection(Section):
+    """``[adam.endpoints.NAME]``: one endpoint of ADTTE."""
+
+    paramcd: Name
+    origin: Name | None = None
+    some_patients: bool = False
+    # As in [endpoints.NAME].
+    recorded: Recorded = None
+    includes: list[Name] = Field(default_factory=list)
+
+
+class AdamCoursesSection(Section):
+    """``[adam.courses]``: rows of ADEX as stays, in place of ``[adam.phases]``."""
+
+    # Phases as the column gives them; or a table from the names wanted to the text, or texts.
+    phases: Names | Annotated[dict[str, Name | Names], Field(min_length=1)]
+    phase: Name = "EXTRT"
+    dose: Name | None = None
+    dose_per: Literal["stay", "day"] | None = None
+    bridge: Time = 0.0
+    overlap: Overlap = "refuse"
+    order: Literal["listed", "any"] = "listed"
+    leave_out: list[LeaveOutStays] = Field(default_factory=list)
+
+
+class AdamSection(Section):
+    """``[adam]``: patients in the datasets of CDISC ADaM, as `bayesblina.read_adam` reads them."""
+
+    # ADSL, ADTTE and ADEX: paths from this file's folder.
+    adsl: Name
+    adtte: Name
+    adex: Name | None = None
+    unit: Unit
+    endpoints: dict[str, AdamEndpointSection] = Field(min_length=1)
+    phases: dict[str, int | Name] = Field(default_factory=dict)
+    courses: AdamCoursesSection | None = None
+    origin: Name = "TRTSDT"
+    cycle: Name | None = None
+    covariates: Covariates = Field(default_factory=dict)
+    population: Name | None = None
+    filters: dict[Literal["ADSL", "ADTTE", "ADEX"], dict[str, Name | Names]] = Field(
+        default_factory=dict
+    )
+    transplant: Name | None = None
+    value: Literal["dates", "AVAL"] | None = None
+    value_unit: Unit | None = None
+    same_day: Literal["refuse", "half day", "end of day"] = "refuse"
+    date_format: Name = "ISO 8601"
+    zero_doses: Literal["leave out", "count"] | None = None
+    synthetic: bool = False
+    repairs: AdamRepairsSection | None = None
+
+    @model_validator(mode="after")
+    def _treated(self) -> AdamSection:
+        if bool(self.phases) == (self.courses is not None):
+            raise ValueError("give [adam.phases], or [adam.courses] where phases may recur")
+        return self
+
+
+class AdverseEventsSection(Section):
+    """``[adverse_events]``: what `bayesblina.safety.adverse_events` takes.
+
+    What happens at the end of a phase and at a transplant is said in ``[question]``.
+    """
+
+    # The table of adverse events, one row for each; a path from this file's folder.
+    file: Name
+    patient: Name
+    term: Name
+    start: Name
+    counted: Literal["times", "study days", "dates"] | None = None
+    origin: Name | None = None
+    # A table with the origin's date, one row per patient, such as ADSL; a path from this file's
+    # folder.
+    origins: Name | None = None
+    date_format: Name = "ISO 8601"
+    partial_dates: PartialDates = "refuse"
+    grade: Name | None = None
+    minimum_grade: (
+        Annotated[int, Field(ge=1, le=5)] | Literal["MILD", "MODERATE", "SEVERE"] | None
+    ) = None
+    flags: list[Name] = Field(default_factory=list)
+    leave_out: list[Literal["before", "after", "undated", "ungraded", "strangers"]] = Field(
+        default_factory=list
+    )
+    endpoint: Name | None = None
+
+
+def start_only(value: Any) -> Any:
+    """Read a phase given by one column as the table it stands for."""
+    return {"start": value} if isinstance(value, str) else value
+
+
+class HistorySection(Section):
+    """``[weighting.history]``: what `bayesblina.read_history` takes."""
+
+    # The table of measurements, one row for each; a path from this file's folder.
+    file: Name
+    patient: Name
+    time: Name
+    # Columns of numbers; by default all others.
+    covariates: list[Name] | None = Field(default=None, min_length=1)

@@ -449,13 +449,13 @@ def gates(left: Shown) -> dict[str, Any]:
     exact = fit.event_times
     # Shares of events, with their number, are counts.
     words = [] if exact is None else event_times_in_words(fit, coarse=left.coarse)
-    told = words[: 0 if exact is None else len(exact.messages)]
+    about_gate = words[: 0 if exact is None else len(exact.messages)]
     state = "not looked at" if exact is None else "passed" if exact.passed else "failed"
     return {
         "baseline": fit.gate.state,
         "baseline_gate": left.gate.to_dict("records"),
         "event_times": state,
-        "event_times_found": list(about_others(told, left.withheld)),
+        "event_times_found": list(about_others(about_gate, left.withheld)),
     }
 
 

@@ -139,16 +139,16 @@ class Problem:
         >>> print(problem.words(show_ids=True))
         os: values that are not numbers ('12,5 mo') [1 patient: P-17]. Expected numbers.
         """
-        found = self.found
+        problem = self.found
         for cell in () if show_ids else self.examples:
-            found = found.replace(repr(cell), repr(shape_of(cell)))
+            problem = problem.replace(repr(cell), repr(shape_of(cell)))
         who = (
             name_patients(self.patients, count=self.count)
             if show_ids
             else count_patients(len(self.patients), count=self.count, rows=self.rows)
         )
         concerned = f" [{who}]" if self.patients else ""
-        return f"{self.column}: {found}{concerned}. {self.expected}"
+        return f"{self.column}: {problem}{concerned}. {self.expected}"
 
     def __str__(self) -> str:
         """Word the problem without ids."""

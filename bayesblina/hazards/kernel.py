@@ -166,9 +166,9 @@ def proportional_kernel(*, walk: bool, terms: bool) -> Kernel:
     missing = {*(() if walk else _OF_WALK), *(() if terms else _OF_TERMS)}
     dims = tuple(name for name in _DIMS if name not in missing)
     data_names = tuple(sorted(name for name in _DATA if name not in missing))
-    place = {name: index for index, name in enumerate((*dims, *data_names))}
+    position = {name: index for index, name in enumerate((*dims, *data_names))}
     # What is missing is nowhere read.
-    at = _Places(**{name: place.get(name, 0) for name in (*_DIMS, *_DATA)})
+    at = _Places(**{name: position.get(name, 0) for name in (*_DIMS, *_DATA)})
     return Kernel(
         function=_compiled(_log_density(at, walk=walk, terms=terms)),
         expand=_compiled(_expansion(at, walk=walk)),

@@ -484,11 +484,11 @@ def expected_events(hazard: Floats, patient: Ints, log_odds: Floats | None) -> F
     return np.asarray(np.maximum(np.logaddexp(log_odds, -before) - later, 0.0))
 
 
-def sums(values: Floats, place: Ints, size: int) -> Floats:
+def sums(values: Floats, position: Ints, size: int) -> Floats:
     """Add rows up by place.
 
     >>> sums(np.array([[1.0], [2.0], [4.0]]), np.array([1, 0, 1]), 2)[:, 0]
     array([2., 5.])
     """
-    entries = (np.ones(place.size), (place, np.arange(place.size)))
-    return np.asarray(sparse.csr_array(entries, shape=(size, place.size)) @ values)
+    entries = (np.ones(position.size), (position, np.arange(position.size)))
+    return np.asarray(sparse.csr_array(entries, shape=(size, position.size)) @ values)

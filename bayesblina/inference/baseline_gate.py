@@ -189,13 +189,13 @@ def judge(
     size = np.abs(difference)
     far, beyond = size > LEAST, size > TOLD * other_sd
     wide = np.abs(sd - other_sd) > SPREAD * other_sd
-    told = far & (beyond | wide)
+    moved = far & (beyond | wide)
     failed = size - ERRORS * mcse > np.maximum(FAILED * other_sd, LEAST)
     stated = np.broadcast_to(np.asarray(error, dtype=np.float64), size.shape)
-    within = (told | failed) & (size <= stated)
+    within = (moved | failed) & (size <= stated)
     usable = np.isfinite(difference) & np.isfinite(other_sd) & (other_sd > 0)
     state = np.select(
-        [~usable, failed & ~within, told], ["not compared", "failed", "told"], default="passed"
+        [~usable, failed & ~within, moved], ["not compared", "failed", "told"], default="passed"
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         shift, ratio = difference / other_sd, sd / other_sd
@@ -208,7 +208,7 @@ def judge(
         if spread and not shifted
         else ""
         for fine, inside, bound, spread, shifted in zip(
-            usable, within, stated, wide & told, beyond, strict=True
+            usable, within, stated, wide & moved, beyond, strict=True
         )
     ]
     return pd.DataFrame(

@@ -189,10 +189,12 @@ def _phase_cuts(cohort: Cohort | CohortScan, question: Question) -> Floats:
     exposure = courses_layout(cohort, replace(asked, phase_end=None)).exposure
     stays = stays_of(cohort)
     moments = []
-    for found in episodes.values():
-        treated = np.asarray(found.phase_names)[found.phase] == question.exposure
-        rows = found.event & treated
-        moments.append(measure_at(stays, exposure, found.patient[rows], found.stop[rows]))
+    for of_endpoint in episodes.values():
+        treated = np.asarray(of_endpoint.phase_names)[of_endpoint.phase] == question.exposure
+        rows = of_endpoint.event & treated
+        moments.append(
+            measure_at(stays, exposure, of_endpoint.patient[rows], of_endpoint.stop[rows])
+        )
     times = np.concatenate(moments)
     times = times[np.isfinite(times)]
     if np.unique(times).size < 2:

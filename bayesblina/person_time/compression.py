@@ -18,7 +18,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
 
 import numpy as np
 from scipy.special import ive
@@ -95,8 +94,8 @@ class Compression:
         """
         weights = np.ones((covariates.shape[0], 1))
         for index, axis in enumerate(self.axes):
-            one = interpolation(axis.scaled(covariates[:, index]), axis.nodes)
-            weights = (weights[:, :, None] * one[:, None, :]).reshape(weights.shape[0], -1)
+            along = interpolation(axis.scaled(covariates[:, index]), axis.nodes)
+            weights = (weights[:, :, None] * along[:, None, :]).reshape(weights.shape[0], -1)
         return weights
 
     def from_moments(self, sums: Floats) -> Floats:
@@ -108,9 +107,11 @@ class Compression:
         """
         values = sums.reshape(*sums.shape[:-1], *self.degrees)
         for index, axis in enumerate(self.axes):
-            place = sums.ndim - 1 + index
+            position = sums.ndim - 1 + index
             values = np.moveaxis(
-                np.tensordot(values, _from_polynomials(axis.nodes), axes=(place, 1)), -1, place
+                np.tensordot(values, _from_polynomials(axis.nodes), axes=(position, 1)),
+                -1,
+                position,
             )
         return np.asarray(values.reshape(sums.shape))
 
@@ -150,7 +151,7 @@ class Compression:
 
         `text`: JSON; of an empty list where nothing is compressed.
         """
-        axes = tuple(Axis(**one) for one in json.loads(text))
+        axes = tuple(Axis(**axis) for axis in json.loads(text))
         return cls(axes=axes) if axes else None
 
 
@@ -261,12 +262,11 @@ def double_exponential_error(count: int, swing: float, *, courses: bool = False)
     return 4.0 * largest * math.exp(-count * log_rho) / -math.expm1(-log_rho)
 
 
-def node_grid(groups: int, found: Compression) -> tuple[Ints, Floats]:
+def node_grid(groups: int, compression: Compression) -> tuple[Ints, Floats]:
     """Lay out the patterns that stand for groups of patients with continuous covariates.
 
     Result: `group`, shape (group * node,): group of each pattern, nodes fastest.
     `values`, shape (group * node, covariate): continuous covariates of each pattern.
     """
-    pairs = list(product(range(groups), range(found.size)))
-    group = np.array([one for one, _ in pairs], dtype=np.int64)
-    return group, found.values[[node for _, node in pairs]]
+    group = np.repeat(np.arange(groups, dtype=np.int64), compression.size)
+    return group, np.tile(compression.values, (groups, 1))

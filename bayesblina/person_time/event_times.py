@@ -159,7 +159,7 @@ def coarse_event_times(person_time: PersonTime, posterior_sd: Mapping[str, float
     start = np.full(people["begin"].shape, np.inf)
     np.minimum.at(start, (endpoint, who), since)
     per_unit = DAYS_PER_UNIT[person_time.unit]
-    found = {
+    by_endpoint = {
         name: coarseness(
             people["begin"].values[index] * per_unit,
             people["exit"].values[index] * per_unit,
@@ -173,17 +173,17 @@ def coarse_event_times(person_time: PersonTime, posterior_sd: Mapping[str, float
     rows = [
         {
             "endpoint": name,
-            "events": one.events,
-            "unit": one.unit,
-            "share_at_multiples": one.share_at_multiples,
-            "share_beyond_chance": one.share_beyond_chance,
-            "starters_share": one.starters_share,
-            "index": one.index,
-            "starts_too": one.starts_too,
-            "state": one.state,
+            "events": coarse.events,
+            "unit": coarse.unit,
+            "share_at_multiples": coarse.share_at_multiples,
+            "share_beyond_chance": coarse.share_beyond_chance,
+            "starters_share": coarse.starters_share,
+            "index": coarse.index,
+            "starts_too": coarse.starts_too,
+            "state": coarse.state,
             "recorded": person_time.recorded[name] or "not declared",
         }
-        for name, one in found.items()
+        for name, coarse in by_endpoint.items()
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return EventTimes(table=table, notes=_notes(person_time, people.sizes["patient"], table))
@@ -350,9 +350,9 @@ def _by_unit(unit: Ints, values: Floats) -> Floats:
     return np.asarray(np.bincount(unit, values))
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
+def _ratio(part: Floats, total: Floats) -> Floats:
     """Divide; nothing of nothing is 0."""
-    return np.asarray(np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0))
+    return np.asarray(np.divide(part, total, out=np.zeros(part.shape), where=total > 0))
 
 
 def _by_chance(share: Floats, beside: Floats, length: Floats, recording: float) -> Floats:

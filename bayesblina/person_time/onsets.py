@@ -395,8 +395,10 @@ def _require_call(
             f"partial_dates must be 'refuse', 'first', 'middle' or 'last', got {partial_dates!r}."
         )
     possible = (None, 1, 2, 3, 4, 5, *SEVERITIES)
-    whole = not isinstance(minimum_grade, bool | float)
-    if minimum_grade is not None and (grade is None or minimum_grade not in possible or not whole):
+    integer = not isinstance(minimum_grade, bool | float)
+    if minimum_grade is not None and (
+        grade is None or minimum_grade not in possible or not integer
+    ):
         raise SpecError(
             "minimum_grade must be from 1 to 5, or MILD, MODERATE or SEVERE, and needs the grade's "
             "column."

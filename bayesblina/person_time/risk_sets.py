@@ -154,10 +154,10 @@ def _of_stratum(
     most: int,
 ) -> tuple[list[RiskSets], bool]:
     """Count within one stratum, by interval."""
-    times, place = np.unique(rows.stop[rows.event], return_inverse=True)
+    times, position = np.unique(rows.stop[rows.event], return_inverse=True)
     if not times.size:
         return [], False
-    events = np.bincount(place, weights=rows.weight[rows.event], minlength=times.size)
+    events = np.bincount(position, weights=rows.weight[rows.event], minlength=times.size)
     interval = interval_of(times, cuts)
     states, patterns = len(endpoints) * (int(same.max()) + 1), person_time.table.sizes["pattern"]
     most = min(most, max(FEWEST_TIMES, LARGEST_TABLE // (states * patterns)))
@@ -173,7 +173,7 @@ def _of_stratum(
     size = in_group.size
     # Events stand in rows of their own, by interval.
     counted = (
-        2 * size + interval[place],
+        2 * size + interval[position],
         rows.state[rows.event],
         rows.patient[rows.event],
         rows.weight[rows.event],
@@ -222,12 +222,12 @@ def _edges(
         after = np.searchsorted(times, edge, side="right")
         kept = after < times.size
         after = after[kept]
-        place, weight = group[after], sign * rows.weight[kept]
+        row, weight = group[after], sign * rows.weight[kept]
         who = rows.state[kept], rows.patient[kept]
-        parts.append((place, *who, weight))
+        parts.append((row, *who, weight))
         if size < times.size:
-            before = 1.0 - (until[place] - passed[after]) / in_group[place]
-            parts.append((place + size, *who, -weight * before))
+            before = 1.0 - (until[row] - passed[after]) / in_group[row]
+            parts.append((row + size, *who, -weight * before))
     return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
 
@@ -249,10 +249,10 @@ def _spread(
         total = np.bincount(flat, weights=weight, minlength=rows * states * patterns)
         return total.reshape(rows, states * patterns)
     categories = patterns // compression.size
-    place = cell * categories + people["category"].values[patient] // compression.size
+    column = cell * categories + people["category"].values[patient] // compression.size
     size = people.sizes["patient"]
     shape = (rows * states * categories, size)
-    counted = sparse.csc_array(sparse.coo_array((weight, (place, patient)), shape=shape))
+    counted = sparse.csc_array(sparse.coo_array((weight, (column, patient)), shape=shape))
     total = np.zeros((shape[0], compression.size))
     for begin in range(0, size, SPREAD):
         some = slice(begin, min(begin + SPREAD, size))

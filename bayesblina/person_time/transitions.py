@@ -123,10 +123,10 @@ def _require_courses(
         Problem(
             column=f"{relapse_free}, {death}",
             patients=tuple(str(patient) for patient in cohort.patients[rows]),
-            found=found,
+            found=contradiction,
             expected=expected,
         )
-        for rows, found, expected in (
+        for rows, contradiction, expected in (
             (
                 late,
                 f"follow-up for {relapse_free} ends after that for {death}",

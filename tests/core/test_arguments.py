@@ -234,15 +234,8 @@ def test_numbers() -> None:
             require_numbers(wrong, "ratio")
     with pytest.raises(TypeError, match="lower: expected a number, got str"):
         bb.priors.scepticism_limit("0.5", 0.9)  # type: ignore[arg-type]
-<<<<<<< HEAD
     regimes = "Never or From or Between or Cycles or WithPhases"
     with pytest.raises(TypeError, match=f"regime: expected {regimes}, got str"):
-=======
-    with pytest.raises(
-        TypeError,
-        match="regime: expected Never or From or Between or Cycles or WithPhases, got str",
-    ):
->>>>>>> shown
         bb.contrast(xr.Dataset(), "never", "from")  # type: ignore[arg-type]
 
 

@@ -182,19 +182,19 @@ def test_nodes_may_have_less_than_nothing() -> None:
 def test_sums_by_group_laid_out() -> None:
     """From (state, group, interval, moment) of each endpoint to (interval, state, pattern)."""
     parts = [np.arange(24.0).reshape(3, 4, 2, 1), 100.0 + np.arange(24.0).reshape(3, 4, 2, 1)]
-    found = by_pattern(parts, None, whole=True)
+    found = by_pattern(parts, None, integers=True)
     assert found.shape == (2, 2, 3, 4)
     assert found.dtype == np.int64
     assert found.flags.c_contiguous
     for endpoint, interval, state, group in np.ndindex(2, 2, 3, 4):
         assert found[endpoint, interval, state, group] == parts[endpoint][state, group, interval, 0]
-    assert by_pattern(parts, None, whole=False).dtype == np.float64
+    assert by_pattern(parts, None, integers=False).dtype == np.float64
 
 
 def test_moments_laid_out_at_the_nodes() -> None:
     compression = Compression(axes=(Axis(name="score", low=-1.0, high=1.0, nodes=3, swing=1.0),))
     moments = np.random.default_rng(1).normal(size=(3, 4, 2, 3))
-    found = by_pattern([moments], compression, whole=True)
+    found = by_pattern([moments], compression, integers=True)
     assert found.shape == (1, 2, 3, 12)
     assert found.dtype == np.float64
     nodes = compression.from_moments(moments)

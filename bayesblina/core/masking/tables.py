@@ -165,9 +165,9 @@ def mask_safety(
     if "person_time" in changed:
         # The account has that of all phases together: none is hidden alone.
         time = changed["person_time"]
-        told = [index for index, value in enumerate(time) if not isinstance(value, str)]
-        if len(told) == len(time) - 1 and told:
-            least = min(told, key=lambda index: float(time[index]))
+        shown_rows = [index for index, value in enumerate(time) if not isinstance(value, str)]
+        if len(shown_rows) == len(time) - 1 and shown_rows:
+            least = min(shown_rows, key=lambda index: float(time[index]))
             time[least] = MASK
             for name in _SAFETY["rate"]:
                 if name in changed:
@@ -259,10 +259,10 @@ def mask_borrowing(table: pd.DataFrame, masked: Masked) -> pd.DataFrame:
         dtype=bool,
     )
     current = table["current_events"].map(lambda events: is_small(events, masked.minimum))
-    told = few.groupby(table["endpoint"]).transform("any")
+    of_few = few.groupby(table["endpoint"]).transform("any")
     shown = table.copy()
     for name in ("current_events", "effective_events", "effective_events_error"):
-        shown[name] = shown[name].mask(told)
+        shown[name] = shown[name].mask(of_few)
     left_out = few | current.astype(bool).groupby(table["endpoint"]).transform("any")
     return shown[~left_out].reset_index(drop=True)
 

@@ -71,7 +71,7 @@ def require_contents_of(
 
 
 def by_pattern(
-    parts: Sequence[Floats], compression: Compression | None, *, whole: bool
+    parts: Sequence[Floats], compression: Compression | None, *, integers: bool
 ) -> NDArray[np.generic]:
     """Lay out sums by group and moment as the table has them.
 
@@ -84,7 +84,7 @@ def by_pattern(
         stacked = compression.from_moments(stacked)
     moved = np.moveaxis(stacked, 3, 1)
     values = np.ascontiguousarray(moved.reshape(*moved.shape[:3], -1))
-    return values.astype(np.int64) if whole and compression is None else values
+    return values.astype(np.int64) if integers and compression is None else values
 
 
 def recorded_of(
@@ -228,10 +228,10 @@ def _require_conservation(
             [
                 Problem(
                     column=name,
-                    found=f"conservation failed: {found}",
+                    found=f"conservation failed: {difference}",
                     expected="This is an error in bayesblina, not in the data; please report it.",
                 )
-                for name, found in failures
+                for name, difference in failures
             ],
             source="the person-time table",
         )

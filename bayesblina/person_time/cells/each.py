@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -38,14 +39,13 @@ def tabulate_each(
     compress: bool | None,
 ) -> PersonTime:
     """Sum events and person-time from episodes."""
-    used = np.unique(np.concatenate([found.patient for found in episodes.values()]))
+    used = np.unique(np.concatenate([own.patient for own in episodes.values()]))
     pattern, terms = covariate_patterns(cohort, used, by_patient=by_patient)
     described = describe_covariates(cohort, used)
     sums = _sums(cohort, episodes, used, pattern, terms.design.shape[0], cuts=cuts, weight=weight)
     labelled = next(iter(episodes.values()))
     patients = single_patients(cohort, episodes, used, weight=weight)
-    compression = None
-    exact = terms
+    compression, exact = None, terms
     if compress is not False and not by_patient:
         categories, category, compression = plan_of(terms, pattern, always=compress is True)
     if compression is None:
@@ -106,8 +106,7 @@ def plan_of(terms: Terms, pattern: Ints, *, always: bool) -> tuple[Terms, Ints, 
     `compression`: None where covariates stay as they are.
     """
     continuous = np.array(terms.continuous, dtype=bool)
-    rows = np.where(continuous, 0.0, terms.design)
-    design, category = unique_rows(rows)
+    design, category = unique_rows(np.where(continuous, 0.0, terms.design))
     categories = Terms(names=terms.names, continuous=terms.continuous, design=design)
     if not continuous.any():
         return categories, category, None
@@ -115,7 +114,7 @@ def plan_of(terms: Terms, pattern: Ints, *, always: bool) -> tuple[Terms, Ints, 
     patients = np.bincount(pattern, minlength=values.shape[0])
     mean = np.average(values, axis=0, weights=patients)
     sd = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=patients))
-    names = [name for name, one in zip(terms.names, terms.continuous, strict=True) if one]
+    names = [name for name, varies in zip(terms.names, terms.continuous, strict=True) if varies]
     compression = plan(
         names,
         values.min(axis=0),
@@ -173,9 +172,7 @@ def _sums(
     by_state = (len(episodes), states)
     first_in, longest_in = np.full(by_state, np.inf), np.zeros(by_state)
     visitors = np.zeros(by_state, dtype=np.int64)
-    columns: dict[str, list[float]] = {
-        name: [] for name in ("contributors", "out", "first", "last", "time", "events")
-    }
+    totals: list[dict[str, float]] = []
     for index, own in enumerate(episodes.values()):
         group = own.phase * patterns + pattern[new_position[own.patient]]
         if weight is None:
@@ -201,28 +198,29 @@ def _sums(
         if weight is not None:
             at_risk = float((weight[own.patient] * spent).sum())
             died = float(weight[own.patient[own.event]].sum())
-        values = {
-            "contributors": float(np.unique(own.patient).size),
-            "out": float(sum(one.size for one in own.left_out)),
-            "first": float(own.start.min(initial=np.inf)),
-            "last": float(own.stop.max(initial=0.0)),
-            "time": at_risk,
-            "events": died,
-        }
-        for name, value in values.items():
-            columns[name].append(value)
+        totals.append(
+            {
+                "contributors": float(np.unique(own.patient).size),
+                "out": float(sum(left.size for left in own.left_out)),
+                "first": float(own.start.min(initial=np.inf)),
+                "last": float(own.stop.max(initial=0.0)),
+                "time": at_risk,
+                "events": died,
+            }
+        )
+    columns = pd.DataFrame(totals)
     return Sums(
         events=events,
         person_time=person_time,
         first_in=first_in,
         longest_in=longest_in,
         visitors=visitors,
-        contributors=np.array(columns["contributors"], dtype=np.int64),
-        left_out=np.array(columns["out"], dtype=np.int64),
-        first_begin=np.array(columns["first"]),
-        last_exit=np.array(columns["last"]),
-        time_at_risk=np.array(columns["time"]),
-        event_count=np.array(columns["events"]),
+        contributors=columns["contributors"].to_numpy(np.int64),
+        left_out=columns["out"].to_numpy(np.int64),
+        first_begin=columns["first"].to_numpy(),
+        last_exit=columns["last"].to_numpy(),
+        time_at_risk=columns["time"].to_numpy(),
+        event_count=columns["events"].to_numpy(),
         patients=np.bincount(pattern, minlength=patterns).astype(np.float64),
     )
 
@@ -246,14 +244,14 @@ def single_patients(
     parts: dict[str, list[NDArray[np.generic]]] = {
         name: [] for name in ("endpoint", "patient", "phase", "start", "stop")
     }
-    for index, found in enumerate(episodes.values()):
-        who = new_position[found.patient]
-        first = np.concatenate([[True], np.diff(found.patient) != 0])
+    for index, own in enumerate(episodes.values()):
+        who = new_position[own.patient]
+        first = np.concatenate([[True], np.diff(own.patient) != 0])
         last = np.concatenate([first[1:], [True]])
-        begin[index, who[first]] = found.start[first]
-        end[index, who[last]] = found.stop[last]
-        died[index, who[last]] = found.event[last]
-        columns = (np.full(who.size, index), who, found.phase, found.start, found.stop)
+        begin[index, who[first]] = own.start[first]
+        end[index, who[last]] = own.stop[last]
+        died[index, who[last]] = own.event[last]
+        columns = (np.full(who.size, index), who, own.phase, own.start, own.stop)
         for part, values in zip(parts.values(), columns, strict=True):
             part.append(values)
     people = xr.Dataset(
@@ -270,7 +268,7 @@ def single_patients(
     return Patients(
         people=people,
         episodes=xr.Dataset(
-            {name: ("episode", np.concatenate(one)) for name, one in parts.items()}
+            {name: ("episode", np.concatenate(arrays)) for name, arrays in parts.items()}
         ),
-        left_out=tuple(item for found in episodes.values() for item in found.left_out),
+        left_out=tuple(item for own in episodes.values() for item in own.left_out),
     )

@@ -149,7 +149,7 @@ def person_time(
             cohort, question, death=death, relapse_free=relapse_free, phase_cuts=pieces
         )
     if inner is None:
-        event_times = [found.stop[found.event] for found in episodes.values()]
+        event_times = [own.stop[own.event] for own in episodes.values()]
         inner = default_cuts(
             np.concatenate(event_times),
             endpoints=len(episodes),

@@ -190,8 +190,8 @@ def _sums(
             merged(list(threads.map(tallied, parts, risk_by_part))) for risk_by_part in risks
         ]
     compression = groups.compression
-    events = by_pattern([tally.events for tally in tallies], compression, whole=weight is None)
-    person_time = by_pattern([tally.person_time for tally in tallies], compression, whole=False)
+    events = by_pattern([tally.events for tally in tallies], compression, integers=weight is None)
+    person_time = by_pattern([tally.person_time for tally in tallies], compression, integers=False)
     return Sums(
         events=events,
         person_time=np.asarray(person_time, dtype=np.float64),
@@ -218,13 +218,16 @@ def _default_cuts(
     effects = effect_kinds(course.phase_names, question)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         entered = [
-            one
-            for same in risks
-            for one in threads.map(partial(entries_of, course=course, effects=effects), parts, same)
+            entries
+            for by_part in risks
+            for entries in threads.map(
+                partial(entries_of, course=course, effects=effects), parts, by_part
+            )
         ]
-    begin = np.concatenate([one.begin[one.reason == AT_RISK] for same in risks for one in same])
+    each = [risk for by_part in risks for risk in by_part]
+    begin = np.concatenate([risk.begin[risk.reason == AT_RISK] for risk in each])
     return default_cuts(
-        np.concatenate([one.stop[one.event] for same in risks for one in same]),
+        np.concatenate([risk.stop[risk.event] for risk in each]),
         endpoints=len(risks),
         entry_times=[*map(np.concatenate, zip(*entered, strict=True)), late_begins(begin)],
     )
@@ -248,7 +251,7 @@ def _group(cohort: Cohort, anywhere: Bools, compress: bool | None) -> _Groups:
     described, terms, order = groups_of_codes(
         [declared[name] for name in cohort.covariates], present[occurs]
     )
-    continuous = [one for one in described if one.kind == "continuous" and one.high > one.low]
+    continuous = [axis for axis in described if axis.kind == "continuous" and axis.high > axis.low]
     position = np.zeros(codes, dtype=np.int32)
     position[occurs] = order
     groups = _Groups(
@@ -264,12 +267,12 @@ def _group(cohort: Cohort, anywhere: Bools, compress: bool | None) -> _Groups:
     used = np.flatnonzero(anywhere)
     compression = None
     if compress is not False:
-        columns = [cohort.covariates[one.name].values for one in continuous]
+        columns = [cohort.covariates[axis.name].values for axis in continuous]
         different = [pd.unique(column[used]).size for column in columns]
         compression = plan(
-            [one.name for one in continuous],
-            np.array([one.low for one in continuous]),
-            np.array([one.high for one in continuous]),
+            [axis.name for axis in continuous],
+            np.array([axis.low for axis in continuous]),
+            np.array([axis.high for axis in continuous]),
             np.array([column[used].std() for column in columns]),
             patterns=number_of_patterns(groups.groups, different, used.size),
             groups=groups.groups,
@@ -296,19 +299,21 @@ def _codes(cohort: Cohort) -> tuple[NDArray[np.int32], Ints, dict[str, Covariate
         for name, covariate in cohort.covariates.items()
         if covariate.kind == "categorical"
     }
-    codes = math.prod(len(one.levels) for one in declared.values())
+    codes = math.prod(len(covariate.levels) for covariate in declared.values())
 
     def add_up(code: NDArray[Any]) -> NDArray[Any]:
-        for one in declared.values():
-            np.multiply(code, len(one.levels), out=code)
+        for covariate in declared.values():
+            np.multiply(code, len(covariate.levels), out=code)
             # As whole numbers: floating-point ones would round the larger codes.
-            np.add(code, cohort.covariates[one.name].values.astype(code.dtype), out=code)
+            np.add(code, cohort.covariates[covariate.name].values.astype(code.dtype), out=code)
         return code
 
     if codes <= LISTED:
         return add_up(np.zeros(cohort.size, dtype=np.int32)), np.arange(codes), declared
-    present, place = np.unique(add_up(np.zeros(cohort.size, dtype=np.int64)), return_inverse=True)
-    return place.astype(np.int32), present, declared
+    present, position = np.unique(
+        add_up(np.zeros(cohort.size, dtype=np.int64)), return_inverse=True
+    )
+    return position.astype(np.int32), present, declared
 
 
 def _counts(groups: _Groups, anywhere: Bools) -> Floats:

@@ -43,9 +43,9 @@ def bins_to_read(
             wanted[EVENT][with_events[after[after < with_events.size]]] = True
         else:
             before = np.searchsorted(filled, held) - 1
-            for one in wanted.values():
-                one[held] = True
-                one[filled[before[before >= 0]]] = True
+            for flags in wanted.values():
+                flags[held] = True
+                flags[filled[before[before >= 0]]] = True
     return wanted
 
 
@@ -70,7 +70,7 @@ def look_up(
     pooled = pooled[pooled > earliest * (1.0 + TIE_TOLERANCE)]
     before = np.concatenate([[-np.inf], pooled])
     events = np.append(values[EVENT][0], np.inf)
-    found: dict[Moment, Floats] = {}
+    looked_up: dict[Moment, Floats] = {}
     for moment, asked in ranks.items():
         times, often = values[moment]
         bins = bin_of(times)
@@ -78,8 +78,8 @@ def look_up(
         at = times[np.searchsorted(start + _running(often, bins), asked, side="right")]
         earlier = before[np.searchsorted(pooled, at * (1.0 - TIE_TOLERANCE))]
         later = events[np.searchsorted(events, at * (1.0 + TIE_TOLERANCE), side="right")]
-        found[moment] = np.stack([at, earlier, later])
-    return found
+        looked_up[moment] = np.stack([at, earlier, later])
+    return looked_up
 
 
 def _running(counts: Ints, bins: Ints) -> Ints:

@@ -103,10 +103,10 @@ def levels_of_codes(
     Result, shape (group,): by covariate.
     """
     values: dict[str, NDArray[np.generic]] = {}
-    for one in reversed(covariates):
-        if one.kind == "categorical":
-            size = max(len(one.levels), 1)
-            values[one.name] = np.asarray(one.levels)[codes % size]
+    for covariate in reversed(covariates):
+        if covariate.kind == "categorical":
+            size = max(len(covariate.levels), 1)
+            values[covariate.name] = np.asarray(covariate.levels)[codes % size]
             codes = codes // size
     return values
 

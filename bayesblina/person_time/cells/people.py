@@ -123,7 +123,7 @@ class Persons:
             return chosen, np.arange(chosen.size)
         rank = np.full(self.size, -1, dtype=np.int64)
         rank[chosen] = np.arange(chosen.size)
-        place = rank[self.of]
-        rows = np.flatnonzero(place >= 0)
-        rows = rows[np.argsort(place[rows], kind="stable")]
-        return rows, place[rows]
+        position = rank[self.of]
+        rows = np.flatnonzero(position >= 0)
+        rows = rows[np.argsort(position[rows], kind="stable")]
+        return rows, position[rows]

@@ -66,9 +66,9 @@ class TimesInBins:
         for moment, parts in self._parts.items():
             empty = (np.empty(0), np.empty(0, dtype=np.int64))
             times, often = map(np.concatenate, zip(empty, *parts, strict=True))
-            different, place = np.unique(times, return_inverse=True)
+            different, position = np.unique(times, return_inverse=True)
             total = np.zeros(different.size, dtype=np.int64)
-            np.add.at(total, place, often)
+            np.add.at(total, position, often)
             self._parts[moment] = [(different, total)]
         self._waiting = 0
         return {moment: counted for moment, (counted,) in self._parts.items()}
@@ -95,6 +95,8 @@ def order_statistics(
     `ranks`, shape (rank,): ranks from 0 on.
     Result, shape (3, rank): as of `bayesblina.person_time.cells.ordered.look_up`.
     """
-    bins = {moment: np.flatnonzero(one) for moment, one in bins_to_read(seen.bins, ranks).items()}
+    bins = {
+        moment: np.flatnonzero(needed) for moment, needed in bins_to_read(seen.bins, ranks).items()
+    }
     times = blocks.summed(partial(TimesInBins, blocks.asked, bins), blocks.eligible(blocks.times()))
     return look_up(seen.bins, times.counts(), ranks, bin_of=bins_of, earliest=seen.earliest[0])

@@ -88,7 +88,8 @@ def tabulate_scan(
     moments = np.unique([usual, *landmarks])
     sample = seen.sample(blocks.columns())
     step = spacing(recorded_times(sample, course))
-    parts = finer_cuts(cuts, _last_exit(seen), most=_most_parts(blocks, grouping), step=step)
+    last = max(bound.last_exit for bound in seen.bounds)
+    parts = finer_cuts(cuts, last, most=_most_parts(blocks, grouping), step=step)
     sums = group_sums(blocks, grouping, parts, moments)
     scan.require_unchanged()
     totals = _totals(scan, seen, sums, grouping)
@@ -166,19 +167,14 @@ def _most_parts(blocks: Blocks, grouping: Grouping) -> int:
     return max(1, LARGEST_FINER // (cells * copies))
 
 
-def _last_exit(seen: Survey) -> float:
-    """End of all time at risk."""
-    return max(bound.last_exit for bound in seen.bounds)
-
-
 def _totals(scan: CohortScan, seen: Survey, sums: GroupSums, grouping: Grouping) -> Sums:
     """Lay out the sums over the finest parts of time."""
     tallies, compression, bounds = sums.tallies(), grouping.compression, seen.bounds
     contributors = np.array([bound.reasons[AT_RISK] for bound in bounds])
     return Sums(
-        events=by_pattern([tally.events for tally in tallies], compression, whole=True),
+        events=by_pattern([tally.events for tally in tallies], compression, integers=True),
         person_time=np.asarray(
-            by_pattern([tally.person_time for tally in tallies], compression, whole=False),
+            by_pattern([tally.person_time for tally in tallies], compression, integers=False),
             dtype=np.float64,
         ),
         first_in=np.stack([tally.first for tally in tallies]),

@@ -185,12 +185,12 @@ def spread_of(values: Floats) -> Floats:
     return np.array([values.size, values.mean(), ((values - values.mean()) ** 2).sum()])
 
 
-def merged_spread(one: Floats, other: Floats) -> Floats:
+def merged_spread(known: Floats, other: Floats) -> Floats:
     """Pool numbers, means and sums of squares, which are rows.
 
     Sums of squares around the means of parts, and the means' own around the whole's.
     """
-    (one_count, one_mean, one_squares), (count, mean, squares) = one, other
+    (one_count, one_mean, one_squares), (count, mean, squares) = known, other
     both, apart = np.maximum(one_count + count, 1.0), mean - one_mean
     return np.stack(
         [
@@ -207,29 +207,29 @@ def _earliest_of(times: Floats) -> Floats:
     return np.array([least, np.count_nonzero(times <= least * (1.0 + TIE_TOLERANCE))])
 
 
-def _merged_earliest(one: Floats, other: Floats) -> Floats:
-    first, second = (one, other) if one[0] <= other[0] else (other, one)
+def _merged_earliest(known: Floats, other: Floats) -> Floats:
+    first, second = (known, other) if known[0] <= other[0] else (other, known)
     if second[0] <= first[0] * (1.0 + TIE_TOLERANCE):
         return np.array([first[0], first[1] + second[1]])
     return first
 
 
-def _first_ids(known: pa.Table, found: pa.Table) -> pa.Table:
+def _first_ids(known: pa.Table, new: pa.Table) -> pa.Table:
     """Keep the first few ids."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if known.num_rows == NAMED_PATIENTS:
-        found = found.filter(pc.less(found.column("id"), known.column("id")[-1]))
-    both = pa.concat_tables([known, found])
+        new = new.filter(pc.less(new.column("id"), known.column("id")[-1]))
+    both = pa.concat_tables([known, new])
     return both.take(pc.select_k_unstable(both, NAMED_PATIENTS, [("id", "ascending")]))
 
 
-def _smallest_hashes(known: pa.Table, found: pa.Table) -> pa.Table:
+def _smallest_hashes(known: pa.Table, new: pa.Table) -> pa.Table:
     """Keep the patients with the smallest hashes."""
     import pyarrow as pa
 
-    both = pa.concat_tables([known, found])
+    both = pa.concat_tables([known, new])
     return both.sort_by([("hash", "ascending"), ("id", "ascending")]).slice(0, SAMPLE)
 
 

@@ -162,9 +162,9 @@ class PersonTime:
             names = [str(name) for name in self.table["term"].values]
             axes = [names.index(axis.name) for axis in compression.axes]
             weights = compression.projection(self.terms_of(rows)[:, axes])
-            place = np.asarray(self.table["node"].values, dtype=np.int64)
+            node = np.asarray(self.table["node"].values, dtype=np.int64)
             # Patterns of one category follow each other from its first node on.
-            columns = first[:, None] + place[None, : compression.size]
+            columns = first[:, None] + node[None, : compression.size]
         shape = (first.size, self.table.sizes["pattern"])
         counts = np.arange(first.size + 1) * weights.shape[1]
         return sparse.csr_array((weights.ravel(), columns.ravel(), counts), shape=shape)
@@ -197,8 +197,8 @@ class PersonTime:
                     f"and of landmarks those at {times}. Name it when they are summed: "
                     f"landmarks=[{landmark:g}]."
                 )
-            place = int(np.flatnonzero(near)[0])
-            return np.asarray(self.risk_sets["at_risk"].values[:, place])
+            index = int(np.flatnonzero(near)[0])
+            return np.asarray(self.risk_sets["at_risk"].values[:, index])
         people = self.people
         # Times that are the landmark but for rounding are the landmark.
         later = landmark * (1.0 + TIE_TOLERANCE)
@@ -207,7 +207,10 @@ class PersonTime:
         if self.compression is None:
             pattern, size = people["pattern"].values, self.table.sizes["pattern"]
             return np.stack(
-                [np.bincount(pattern[one], weight[one], minlength=size) for one in inside]
+                [
+                    np.bincount(pattern[present], weight[present], minlength=size)
+                    for present in inside
+                ]
             )
         counted, total = (
             inside * weight,
@@ -279,8 +282,8 @@ class PersonTime:
     def covariates(self) -> tuple[CovariateTerms, ...]:
         """Covariates of the patients used, and how they became terms."""
         return tuple(
-            CovariateTerms(**{**one, "levels": tuple(one["levels"])})
-            for one in json.loads(self.table.attrs["covariates"])
+            CovariateTerms(**{**fields, "levels": tuple(fields["levels"])})
+            for fields in json.loads(self.table.attrs["covariates"])
         )
 
     def account(self) -> Account:
@@ -312,7 +315,7 @@ class PersonTime:
 
     def _summed_lines(self, endpoint: str, roles: list[str]) -> list[Line]:
         """Lines of an account without the patients behind them."""
-        one = self.table.sel(endpoint=endpoint)
+        own = self.table.sel(endpoint=endpoint)
         lines = [
             Line(
                 step="left out",
@@ -324,14 +327,14 @@ class PersonTime:
             for left in self.left_out
             if left.endpoint == endpoint
         ]
-        sums = one[["events", "person_time"]].sum(("interval", "pattern"))
+        sums = own[["events", "person_time"]].sum(("interval", "pattern"))
         lines.append(
             Line(
                 step="eligible",
                 endpoint=endpoint,
                 what="at risk",
                 patients=(),
-                count=int(one["contributors"]),
+                count=int(own["contributors"]),
                 events=round(float(sums["events"].sum())),
                 person_time=float(sums["person_time"].sum()),
             )
@@ -347,7 +350,7 @@ class PersonTime:
             )
         )
         for index, (phase, role) in enumerate(zip(self.table["phase"].values, roles, strict=True)):
-            if int(one["visitors"].values[index]):
+            if int(own["visitors"].values[index]):
                 lines.append(
                     Line(
                         step="in phase",
@@ -355,7 +358,7 @@ class PersonTime:
                         phase=str(phase),
                         what=role,
                         patients=(),
-                        count=int(one["visitors"].values[index]),
+                        count=int(own["visitors"].values[index]),
                         events=round(float(sums["events"].values[index])),
                         person_time=float(sums["person_time"].values[index]),
                     )
@@ -381,7 +384,7 @@ class PersonTime:
             phases=tuple(str(name) for name in self.table["phase"].values),
             phase_names=tuple(str(name) for name in self.table["treatment"].values),
             since=tuple(float(time) for time in self.table["since"].values),
-            left_out=tuple(one for one in self.left_out if one.endpoint == endpoint),
+            left_out=tuple(left for left in self.left_out if left.endpoint == endpoint),
             time_at_risk=float((stop - start).sum()),
             events=int(event.sum()),
         )
@@ -435,12 +438,12 @@ class PersonTime:
             Time at risk; rows sum to each patient's time at risk. Columns run over intervals,
             phases fastest.
         """
-        found = self._episodes_of(endpoint)
-        episode, interval, length = split(found.start, found.stop, self.cuts)
+        episodes = self._episodes_of(endpoint)
+        episode, interval, length = split(episodes.start, episodes.stop, self.cuts)
         phases = self.table.sizes["phase"]
-        cell = interval * phases + found.phase[episode]
+        cell = interval * phases + episodes.phase[episode]
         shape = (self.patients().people.sizes["patient"], self.table.sizes["interval"] * phases)
-        return sparse.csr_array((length, (found.patient[episode], cell)), shape=shape)
+        return sparse.csr_array((length, (episodes.patient[episode], cell)), shape=shape)
 
     def event_cells(self, endpoint: str) -> tuple[Ints, Ints]:
         """Return who has the event, and in which cell.
@@ -457,7 +460,7 @@ class PersonTime:
         cell : ndarray of int, shape (n_events,)
             Cell, numbered as the columns of `patient_cells`.
         """
-        found = self._episodes_of(endpoint)
-        interval = interval_of(found.stop[found.event], self.cuts)
-        cell = interval * self.table.sizes["phase"] + found.phase[found.event]
-        return found.patient[found.event], cell
+        episodes = self._episodes_of(endpoint)
+        interval = interval_of(episodes.stop[episodes.event], self.cuts)
+        cell = interval * self.table.sizes["phase"] + episodes.phase[episodes.event]
+        return episodes.patient[episodes.event], cell

@@ -237,7 +237,8 @@ def _in_order(rows: StayRows, order: Ints) -> tuple[Stays, Ints]:
         later |= (start[1:] == start[:-1]) & (stop[1:] >= stop[:-1])
         if not ((patient[1:] > patient[:-1]) | (again & later)).all():
             by = np.lexsort((stop, start, patient))
-            order, patient, start, stop = (values[by] for values in (order, patient, start, stop))
+            order, patient = order[by], patient[by]
+            start, stop = start[by], stop[by]
 
     sort()
     # Where each stay begins well after the one before has ended, or just then, no times are near.

@@ -155,7 +155,9 @@ def lines_of_stays(stays: Stays, patients: NDArray[np.str_], phases: Sequence[st
     """Say who has stays in each phase, and who comes back to it after an interruption."""
     lines = []
     for phase, (who, counts) in zip(phases, stays_by_phase(stays, len(phases)), strict=True):
-        for what, rows in zip(words_of_stays(counts.sum()), (counts > 0, counts > 1), strict=True):
+        for what, rows in zip(
+            words_of_stays(int(counts.sum())), (counts > 0, counts > 1), strict=True
+        ):
             if rows.any():
                 ids = tuple(map(str, patients[who[rows]]))
                 lines.append(Line(step="stays", phase=phase, what=what, patients=ids))

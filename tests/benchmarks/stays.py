@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def measured(folder: Path, way: str) -> dict[str, float]:
     for own in asked:
         question = bb.Question(exposed="second", eligible_from="entry", **own)
         for what in ("first call", own["measure"]):  # compiled code is loaded in the first
-            timed(what, lambda q=question: bb.person_time(cohort, q, cuts=[6.0, 12.0, 24.0]))
+            timed(what, partial(bb.person_time, cohort, question, cuts=[6.0, 12.0, 24.0]))
     found["MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return found
 

@@ -74,6 +74,11 @@ def test_eligibility_sets_and_default_cuts_are_those_of_memory(
     assert scan.phases == memory.phases
     assert (scan.recurring, scan.ordered) == (memory.recurring, memory.ordered)
     assert dict(scan.combinations) == dict(memory.combinations)
+    if memory.combinations:
+        apart = bb.Question(exposed=["blina", "tki"], eligible_from="chemo", measure="current")
+        for patients in (memory, scan):
+            with pytest.raises(SpecError, match="both, intensive are combinations with it"):
+                bb.person_time(patients, apart)
     exposed = ["blina", "tki", *memory.combinations]
     asked = bb.Question(
         exposed=exposed, eligible_from="chemo", measure="current", transplant=transplant

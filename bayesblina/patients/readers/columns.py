@@ -440,8 +440,8 @@ def as_text(series: pd.Series) -> NDArray[np.str_]:
         return np.where(np.isnan(values) | is_whole, text, values.astype(str)).astype(str)
     if pd.api.types.infer_dtype(series, skipna=True) in ("string", "integer"):
         # Rows of a long table repeat ids and names: each is written once.
-        codes, values = pd.factorize(series)
-        return np.append(_written(pd.Series(values)), "")[codes]
+        codes, different = pd.factorize(series)
+        return np.append(_written(pd.Series(different)), "")[codes]
     return _written(series)
 
 

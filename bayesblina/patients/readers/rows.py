@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from bayesblina.core.arrays import Ints
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.course_marks import bounds_of_stays
-from bayesblina.core.courses import BEFORE_ANY
+from bayesblina.core.courses import BEFORE_ANY, Stays
 from bayesblina.core.endpoint_order import require_includes, require_inclusions
 from bayesblina.core.episodes import OFF_TREATMENT, before_first, state_bounds
 from bayesblina.core.errors import SpecError, nearest
@@ -174,28 +174,11 @@ def read_counting_process(
     if before is not None:
         rows = rows.off_again()
     check_sequence(columns, rows, given, names, order)
-    constant = [*covariates, *([] if transplant is None else [transplant])]
-    for column in constant:
-        text = columns.text(column)
-        columns.report(
-            column,
-            text != text[first_row[who]],
-            "values that change within a patient",
-            "Expected one value for each patient, in all rows.",
-        )
+    _check_constant(
+        columns, [*covariates, *([] if transplant is None else [transplant])], first_row[who]
+    )
     raise_problems(columns.problems, source)
-    stays = None
-    # Phases that may come in any order are stays, whether or not any patient's come again.
-    if order == "any" or rows.recurs:
-        stays = stays_of_rows(rows)
-        starts = stops = np.full((rows.patients, len(names)), np.nan)
-        bounds, _, states = bounds_of_stays(
-            stays, names, patients=rows.patients, ordered=order == "listed"
-        )
-    else:
-        starts, stops = phase_times(rows)
-        bounds, _, states = state_bounds(names, starts, ends=stops)
-    check_histories(columns, rows, bounds, states, phase)
+    starts, stops, stays = _histories(columns, rows, names, order, phase)
     single = columns.narrowed(first_row)
     return make_cohort(
         single,
@@ -218,6 +201,37 @@ def read_counting_process(
         synthetic=synthetic,
         file_hashes=hashes(frame, source),
     )
+
+
+def _check_constant(columns: Columns, constant: Sequence[str], first: Ints) -> None:
+    """Check what is one value of each patient against the patient's first row."""
+    for column in constant:
+        text = columns.text(column)
+        columns.report(
+            column,
+            text != text[first],
+            "values that change within a patient",
+            "Expected one value for each patient, in all rows.",
+        )
+
+
+def _histories(
+    columns: Columns, rows: CourseRows, names: tuple[str, ...], order: str, column: str
+) -> tuple[Floats, Floats, Stays | None]:
+    """Say when phases start and end, or which stays there are, and check all rows against it."""
+    stays = None
+    # Phases that may come in any order are stays, whether or not any patient's come again.
+    if order == "any" or rows.recurs:
+        stays = stays_of_rows(rows)
+        starts = stops = np.full((rows.patients, len(names)), np.nan)
+        bounds, _, states = bounds_of_stays(
+            stays, names, patients=rows.patients, ordered=order == "listed"
+        )
+    else:
+        starts, stops = phase_times(rows)
+        bounds, _, states = state_bounds(names, starts, ends=stops)
+    check_histories(columns, rows, bounds, states, column)
+    return starts, stops, stays
 
 
 def _roles_of_cohort(

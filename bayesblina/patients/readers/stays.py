@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +13,17 @@ from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.courses import Stays
 from bayesblina.core.errors import DataError
 from bayesblina.patients.cohort import Repair
-from bayesblina.patients.declarations import LEFT_OUT_STAYS, Courses
+from bayesblina.patients.declarations import LEFT_OUT_STAYS, Courses, Phases
+from bayesblina.patients.outcomes import Outcome, last_seen
 from bayesblina.patients.readers.columns import Columns, examples_of
 from bayesblina.patients.readers.dates import ISO, PartialDates
-from bayesblina.patients.readers.sources import hashes, load_table, missing_columns, require_roles
+from bayesblina.patients.readers.sources import (
+    hashes,
+    load_table,
+    missing_columns,
+    raise_problems,
+    require_roles,
+)
 from bayesblina.patients.stay_rules import (
     StayRows,
     are_ordered,
@@ -116,6 +123,27 @@ def read_stays(
         repairs=tuple(reading.repairs),
         file_hashes={f"{name} (stays)": digest for name, digest in hashes(frame, source).items()},
     )
+
+
+def read_any_stays(
+    phases: Phases | Courses,
+    columns: Columns,
+    outcomes: Mapping[str, Outcome],
+    source: str,
+    dated: Dated | None = None,
+) -> StaysRead | None:
+    """Read the stays of the patients whose columns were read; None where phases have columns."""
+    if not isinstance(phases, Courses):
+        return None
+    raise_problems(columns.problems, source)
+    return read_stays(phases, columns.ids, last_seen(outcomes), dated)
+
+
+def side_by_side(times: Sequence[Floats], columns: Columns, read: StaysRead | None) -> Floats:
+    """Put columns of one phase each side by side, (patient, phase); none where stays are known."""
+    if read is not None:
+        return np.full((columns.ids.size, len(read.names)), np.nan)
+    return np.stack(times, axis=1)
 
 
 class _Reading:

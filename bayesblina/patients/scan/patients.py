@@ -442,8 +442,8 @@ def _of_settled(
     """
     declared = replace(
         declared,
-        roles=declared.roles | {f"{name}.start": f"{name}.start" for name in names},
-        names=declared.names | {"start": tuple(names), "end": tuple(names)},
+        roles={**declared.roles, **{f"{name}.start": f"{name}.start" for name in names}},
+        names={**declared.names, "start": tuple(names), "end": tuple(names)},
         times=(),
         told=(),
         ordered=ordered,

@@ -195,7 +195,7 @@ def stays_of_rows(rows: CourseRows) -> Stays:
     opens = np.ones(order.size, dtype=bool)
     opens[1:] = (group[1:] != group[:-1]) | (start[1:] > reached[:-1])
     first = np.flatnonzero(opens)
-    last = np.append(first[1:], order.size) - 1
+    last = np.append(first[1:], order.size)[: first.size] - 1
     final = np.full(rows.patients, -np.inf)
     np.maximum.at(final, rows.who, rows.end)
     ends = reached[last]

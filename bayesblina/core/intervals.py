@@ -169,6 +169,27 @@ def snap(values: Sequence[Floats], *, tolerance: float = TIE_TOLERANCE) -> list[
     ]
 
 
+def snap_within(group: Ints, values: Sequence[Floats]) -> list[Floats]:
+    """Make times of a group equal that differ only by floating-point noise, as `snap` does.
+
+    `group`, shape (n,): the group of each time; `values`: arrays of times, each (n,).
+
+    >>> snap_within(np.array([0, 1]), [np.array([0.3, 0.1]), np.array([0.1 + 0.2, 0.1 + 0.2])])
+    [array([0.3, 0.1]), array([0.3, 0.3])]
+    """
+    flat, groups = np.concatenate(values), np.tile(group, len(values))
+    order = np.lexsort((flat, groups))
+    time, own = flat[order], groups[order]
+    with np.errstate(invalid="ignore"):
+        near = np.diff(time) <= TIE_TOLERANCE * np.maximum(np.abs(time[1:]), np.abs(time[:-1]))
+    near &= np.isfinite(time[1:])
+    fresh = np.concatenate([[True], ~near | (own[1:] != own[:-1])])[: time.size]
+    first = np.maximum.accumulate(np.where(fresh, np.arange(time.size), 0))
+    snapped = np.empty_like(flat)
+    snapped[order] = time[first]
+    return np.split(snapped, len(values))
+
+
 def round_up(time: float) -> float:
     """Round a time chosen from patients' own to two digits: not before the time itself.
 

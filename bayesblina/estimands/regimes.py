@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bayesblina.core.courses import CourseLayout, Stays, course_marks
+from bayesblina.core.course_marks import course_marks
+from bayesblina.core.courses import CourseLayout, Stays
 from bayesblina.core.episodes import OFF_TREATMENT
 from bayesblina.core.errors import EstimandError
 from bayesblina.person_time.question import Question

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesblina.core.arrays import Floats
-from bayesblina.core.courses import measure_at
+from bayesblina.core.course_marks import measure_at
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import default_cuts, round_cuts
 from bayesblina.hazards.definition import ModelDefinition

@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.courses import Stays, bounds_of_stays
+from bayesblina.core.course_marks import bounds_of_stays
+from bayesblina.core.courses import Stays
 from bayesblina.core.episodes import cut_follow_up, state_bounds
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
 from bayesblina.core.frozen import remade

@@ -21,6 +21,10 @@ def first_starts(stays: Stays, *, patients: int, phases: int) -> Floats:
     return np.where(np.isfinite(first), first, np.nan)
 
 
+# A column of stays, in which of them something is wrong, what was found, what was expected.
+Fault = tuple[str, Bools, str, str]
+
+
 def find_problems_of_stays(
     ids: NDArray[np.str_], stays: Stays, phases: Sequence[str], *, ordered: bool
 ) -> list[Problem]:
@@ -51,11 +55,26 @@ def find_problems_of_stays(
                     expected=f"Expected positions from 0 to {below - 1}.",
                 )
             ]
+    return [
+        Problem(
+            column=f"stays.{column}",
+            found=found,
+            expected=expected,
+            patients=tuple(dict.fromkeys(map(str, ids[stays.patient[rows]])))[: NAMED_PATIENTS + 1],
+        )
+        for column, rows, found, expected in faults_of_stays(stays, phases, ordered=ordered)
+        if rows.any()
+    ]
+
+
+def faults_of_stays(stays: Stays, phases: Sequence[str], *, ordered: bool) -> list[Fault]:
+    """Go through what stays must satisfy, as for `find_problems_of_stays`."""
+    size = stays.size
     same = np.diff(stays.patient, prepend=-1) == 0
     before = np.concatenate([[-np.inf], stays.stop[:-1]])[:size]
     ordering = np.concatenate([[0], np.diff(stays.patient)])[:size] < 0
     highest = highest_so_far(stays)
-    checks: list[tuple[str, Bools, str, str]] = [
+    checks: list[Fault] = [
         ("patient", ordering, "patients out of order", "Sort stays by patient and start."),
         (
             "start",
@@ -103,16 +122,7 @@ def find_problems_of_stays(
                 "any order.",
             )
         )
-    return [
-        Problem(
-            column=f"stays.{column}",
-            found=found,
-            expected=expected,
-            patients=tuple(dict.fromkeys(map(str, ids[stays.patient[rows]])))[: NAMED_PATIENTS + 1],
-        )
-        for column, rows, found, expected in checks
-        if rows.any()
-    ]
+    return checks
 
 
 def highest_so_far(stays: Stays) -> Ints:
@@ -122,17 +132,31 @@ def highest_so_far(stays: Stays) -> Ints:
     return np.maximum.accumulate(base + stays.phase) - base if stays.size else stays.phase
 
 
-def lines_of_stays(stays: Stays, patients: NDArray[np.str_], phases: Sequence[str]) -> list[Line]:
-    """Say who has stays in each phase, and who comes back to it after an interruption."""
+def stays_by_phase(stays: Stays, phases: int) -> list[tuple[Ints, Ints]]:
+    """Find who has stays in each phase, and how many, without those that go on at once.
+
+    Result, by phase: positions of patients, and their numbers of stays.
+    """
     same = (np.diff(stays.patient, prepend=-1) == 0) & (np.diff(stays.phase, prepend=-1) == 0)
     before = np.concatenate([[-np.inf], stays.stop[:-1]])[: stays.size]
     opens = ~(same & (stays.start <= before * (1.0 + TIE_TOLERANCE)))
+    return [
+        np.unique(stays.patient[opens & (stays.phase == index)], return_counts=True)
+        for index in range(phases)
+    ]
+
+
+def words_of_stays(stays: int) -> tuple[str, str]:
+    """Word who has stays in a phase, of so many in all, and who comes back to it."""
+    return f"stays, without those that go on at once: {stays}", "more than one stay"
+
+
+def lines_of_stays(stays: Stays, patients: NDArray[np.str_], phases: Sequence[str]) -> list[Line]:
+    """Say who has stays in each phase, and who comes back to it after an interruption."""
     lines = []
-    for index, phase in enumerate(phases):
-        who, counts = np.unique(stays.patient[opens & (stays.phase == index)], return_counts=True)
-        for what, rows in (
-            (f"stays, without those that go on at once: {counts.sum()}", counts > 0),
-            ("more than one stay", counts > 1),
+    for phase, (who, counts) in zip(phases, stays_by_phase(stays, len(phases)), strict=True):
+        for what, rows in zip(
+            words_of_stays(int(counts.sum())), (counts > 0, counts > 1), strict=True
         ):
             if rows.any():
                 ids = tuple(map(str, patients[who[rows]]))

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.courses import CourseLayout, CourseMarks, cut_at_marks
+from bayesblina.core.course_marks import CourseMarks, cut_at_marks
+from bayesblina.core.courses import CourseLayout
 from bayesblina.core.episodes import (
     AT_RISK,
     TRANSPLANT,

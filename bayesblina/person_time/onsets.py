@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.courses import bounds_of_stays
+from bayesblina.core.course_marks import bounds_of_stays
 from bayesblina.core.episodes import segment_times, state_bounds
 from bayesblina.core.errors import (
     DataError,

@@ -6,15 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bayesblina.core.arrays import Floats
-from bayesblina.core.courses import (
-    CourseLayout,
-    CourseMarks,
-    Exposure,
-    Stays,
-    course_marks,
-    lay_out_courses,
-    stays_of_phases,
-)
+from bayesblina.core.course_marks import CourseMarks, course_marks
+from bayesblina.core.courses import CourseLayout, Exposure, Stays, lay_out_courses, stays_of_phases
 from bayesblina.core.episodes import Layout, lay_out
 from bayesblina.core.errors import SpecError
 from bayesblina.patients.cohort import Cohort

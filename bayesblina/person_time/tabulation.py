@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.courses import CourseMarks
+from bayesblina.core.course_marks import CourseMarks
 from bayesblina.core.episodes import AT_RISK, columns_of
 from bayesblina.core.intervals import TIE_TOLERANCE, person_time_by_interval
 from bayesblina.patients.cohort import Cohort

@@ -548,3 +548,11 @@ def test_cuts_at_near_ties_leave_no_slivers() -> None:
     assert rows["phase"].tolist() == ["before self", "self"]
     assert rows["interval"].tolist() == [0, 1]
     assert rows["stop"].tolist() == [0.3, 9.0]
+
+
+@pytest.mark.parametrize("order", ["listed", "any"])
+def test_nobody_was_in_a_phase(order: str) -> None:
+    cohort = read([("a", 0, 7, 0, ""), ("b", 0, 3, 1, "")], order=order)
+    assert (cohort.stays is None) == (order == "listed")
+    assert cohort.stays is None or cohort.stays.size == 0
+    assert cohort.endpoints["survival"].time.tolist() == [7.0, 3.0]

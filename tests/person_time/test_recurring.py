@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import bayesblina as bb
 from bayesblina.core.arrays import Floats
-from bayesblina.core.courses import Exposure, Stays, measure_at
+from bayesblina.core.course_marks import measure_at
+from bayesblina.core.courses import Exposure, Stays
 from bayesblina.core.errors import DataError
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.declarations import Courses

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -38,6 +38,7 @@ from bayesblina.patients.readers.adam_tables import (
 from bayesblina.patients.readers.columns import Columns, CovariateKind, Repairs, make_cohort
 from bayesblina.patients.readers.dates import ISO, require_date_format
 from bayesblina.patients.readers.sources import raise_problems, refuse, require_roles
+from bayesblina.patients.readers.stays import StaysRead
 from bayesblina.patients.readers.wide import SameDay
 from bayesblina.patients.rules import DAYS_PER_UNIT, unit_fault
 
@@ -167,7 +168,7 @@ def read_adam(
     require_filters(filters)
     _require_call(endpoints, unit, covariates, phases, zero_doses, dated=adex is None)
     require_date_format(date_format)
-    courses = phases if isinstance(phases, AdamCourses) else None
+    per_unit = DAYS_PER_UNIT[unit]
     ordered = {} if isinstance(phases, AdamCourses) else phases
     names = Phases.from_dict(dict.fromkeys(ordered, "column")).names if ordered else ()
     dated = {name: str(column) for name, column in ordered.items()} if adex is None else {}
@@ -187,38 +188,23 @@ def read_adam(
     zero = _origins(columns, origin, known)
     baseline = columns.covariates(covariates)
     raise_problems(columns.problems, people.source)
-    doses = None
-    how: Any = {"cycle": cycle, "zero_doses": zero_doses, "filters": filters}
-    exposure = None if courses is None else read_exposure(adex, people, courses, **how)
-    if adex is not None and ordered:
-        doses = Doses(adex, people, ordered, **how)
-    begun = known if doses is None else np.concatenate([known, doses.known()])
-    followed = read_outcomes(adtte, people, zero, begun, endpoints, manner, filters)
-    last = np.fmax.reduce(list(followed.end.values()))
-    days = doses.starts(zero, last) if doses else _dated_starts(columns, dated, zero, last)
-    moved = None if transplant is None else columns.dates(transplant, after=zero, before=last)
-    raise_problems(columns.problems, people.source)  # of dates that ADTTE's endpoints start from
-    per_unit = DAYS_PER_UNIT[unit]
-    read = None
-    who, changes = np.tile(np.arange(zero.size), len(days)), days.ravel()
-    if courses is not None and exposure is not None:
-        declared, source = exposure
-        read = read_stays_of_exposure(
-            courses,
-            declared,
-            people,
-            source=source,
-            zero=zero,
-            days_per_unit=per_unit,
-            last=(last - zero) / per_unit,
-        )
-        names, who = read.names, np.tile(read.stays.patient, 2)
-        changes = np.concatenate([read.stays.start, read.stays.stop]) * per_unit
-        changes = np.round(changes, 6) + zero[who]
-    if followed.other:
-        other = "AVAL" if followed.value == "dates" else "ADT"
-        people.note(f"the event would be in another phase by {other}", followed.moved(who, changes))
-    starts = (days.T - zero[:, None]) / per_unit
+    read_of = _read_treatment(
+        adtte,
+        adex,
+        people,
+        phases,
+        dated,
+        transplant=transplant,
+        zero=zero,
+        known=known,
+        endpoints=endpoints,
+        manner=manner,
+        per_unit=per_unit,
+        how={"cycle": cycle, "zero_doses": zero_doses, "filters": filters},
+    )
+    followed, read, moved = read_of.followed, read_of.stays, read_of.moved
+    names = names if read is None else read.names
+    starts = (read_of.days.T - zero[:, None]) / per_unit
     if read is not None:
         starts = np.full((zero.size, len(names)), np.nan)
     try:
@@ -244,9 +230,92 @@ def read_adam(
             combinations={} if read is None else read.combinations,
         )
     except DataError as error:
-        adex_source = "ADEX" if exposure is None else exposure[1]
-        adex_source = adex_source if doses is None else doses.source
-        raise _of_its_dataset(error, people, followed, adex_source, same_day) from None
+        raise _of_its_dataset(error, people, followed, read_of.adex, same_day) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Treatment:
+    """What ADTTE and ADEX say of ADSL's patients.
+
+    `days`, shape (phase, patient): days on which phases start; none where there are `stays`.
+    `moved`, shape (patient,): days of transplants; None if nothing is known of them.
+    `adex`: where the exposure came from.
+    """
+
+    followed: Followed
+    days: Floats
+    moved: Floats | None
+    stays: StaysRead | None
+    adex: str
+
+
+def _read_treatment(
+    adtte: Any,
+    adex: Any,
+    people: People,
+    phases: Mapping[str, Any] | AdamCourses,
+    dated: Mapping[str, str],
+    *,
+    transplant: str | None,
+    zero: Floats,
+    known: Floats,
+    endpoints: Mapping[str, AdamEndpoint],
+    manner: AdamTimes,
+    per_unit: float,
+    how: Mapping[str, Any],
+) -> _Treatment:
+    """Read ADTTE, and ADEX if there is one.
+
+    `dated`: ADSL's columns of phases' starts by phase, where these are not ADEX's.
+    `zero`, shape (patient,); `known`, shape (date, patient): days of the origin, and known dates.
+    `how`: what ADEX's rows mean.
+    """
+    columns, doses, declared = people.columns, None, None
+    source = "ADEX"
+    if isinstance(phases, AdamCourses):
+        declared, source = read_exposure(adex, people, phases, **how)
+    elif adex is not None and phases:
+        doses = Doses(adex, people, phases, **how)
+        source = doses.source
+    begun = known if doses is None else np.concatenate([known, doses.known()])
+    followed = read_outcomes(adtte, people, zero, begun, endpoints, manner, how["filters"])
+    last = np.fmax.reduce(list(followed.end.values()))
+    days = doses.starts(zero, last) if doses else _dated_starts(columns, dated, zero, last)
+    moved = None if transplant is None else columns.dates(transplant, after=zero, before=last)
+    raise_problems(columns.problems, people.source)  # of dates that ADTTE's endpoints start from
+    read = None
+    if isinstance(phases, AdamCourses) and declared is not None:
+        read = read_stays_of_exposure(
+            phases,
+            declared,
+            people,
+            source=source,
+            zero=zero,
+            days_per_unit=per_unit,
+            last=(last - zero) / per_unit,
+        )
+    _note_moved(people, followed, days, read, zero, per_unit)
+    return _Treatment(followed=followed, days=days, moved=moved, stays=read, adex=source)
+
+
+def _note_moved(
+    people: People,
+    followed: Followed,
+    days: Floats,
+    read: StaysRead | None,
+    zero: Floats,
+    per_unit: float,
+) -> None:
+    """Note whose event would be in another phase by the other value of its day."""
+    if not followed.other:
+        return
+    who, changes = np.tile(np.arange(zero.size), len(days)), days.ravel()
+    if read is not None:
+        who = np.tile(read.stays.patient, 2)
+        changes = np.concatenate([read.stays.start, read.stays.stop]) * per_unit
+        changes = np.round(changes, 6) + zero[who]
+    other = "AVAL" if followed.value == "dates" else "ADT"
+    people.note(f"the event would be in another phase by {other}", followed.moved(who, changes))
 
 
 def _origins(columns: Columns, origin: str, known: Floats) -> Floats:

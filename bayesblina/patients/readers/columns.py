@@ -438,6 +438,15 @@ def as_text(series: pd.Series) -> NDArray[np.str_]:
         is_whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
         text = np.where(is_whole, np.where(is_whole, values, 0).astype(np.int64).astype(str), "")
         return np.where(np.isnan(values) | is_whole, text, values.astype(str)).astype(str)
+    if pd.api.types.infer_dtype(series, skipna=True) in ("string", "integer"):
+        # Rows of a long table repeat ids and names: each is written once.
+        codes, different = pd.factorize(series)
+        return np.append(_written(pd.Series(different)), "")[codes]
+    return _written(series)
+
+
+def _written(series: pd.Series) -> NDArray[np.str_]:
+    """Write any values as text without blanks around them; missing cells are empty."""
     missing = series.isna().to_numpy()
     return np.where(missing, "", series.astype(str).str.strip().to_numpy(dtype=str)).astype(str)
 

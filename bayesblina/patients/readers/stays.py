@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,18 +10,31 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.courses import Stays, bridge_gaps
-from bayesblina.core.errors import DataError, SpecError, nearest
-from bayesblina.core.intervals import TIE_TOLERANCE, snap
+from bayesblina.core.courses import Stays
+from bayesblina.core.errors import DataError
 from bayesblina.patients.cohort import Repair
-from bayesblina.patients.declarations import LEFT_OUT_STAYS, Courses
+from bayesblina.patients.declarations import LEFT_OUT_STAYS, Courses, Phases
+from bayesblina.patients.outcomes import Outcome, last_seen
 from bayesblina.patients.readers.columns import Columns, examples_of
 from bayesblina.patients.readers.dates import ISO, PartialDates
-from bayesblina.patients.readers.sources import hashes, load_table, missing_columns, require_roles
-from bayesblina.patients.rules import is_after
-from bayesblina.patients.stays import highest_so_far
-
-MOST_PHASES = 62
+from bayesblina.patients.readers.sources import (
+    hashes,
+    load_table,
+    missing_columns,
+    raise_problems,
+    require_roles,
+)
+from bayesblina.patients.stay_rules import (
+    StayRows,
+    are_ordered,
+    bridged_words,
+    kept_rows,
+    names_of_phases,
+    overlap_words,
+    phases_by_combination,
+    positions_of_texts,
+    settled_stays,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,85 +93,66 @@ def read_stays(
     missing = missing_columns(frame, list(courses.columns.values()))
     if missing:
         raise DataError(missing, source=source)
-    combined = dict.fromkeys(courses.combinations.values())
-    reading = _Reading(courses, frame, ids, last, dated)
+    reading = _Reading(courses, frame, ids, dated)
     if part_of is not None:
         reading.columns.row_numbers = None
     rows = reading.rows()
+    kept = kept_rows(rows, courses, last, reading)
     if reading.columns.problems:
         raise DataError(reading.columns.problems, source=source)
-    stays, overlapping = _settled(rows, courses)
+    settled = settled_stays(rows, kept, courses, last, reading)
     if reading.columns.problems:
         raise DataError(reading.columns.problems, source=source)
-    # What a stay is in after another one has ended may lie after the end of follow-up.
-    stays = stays.of(~is_after(stays.start, last[stays.patient]))
-    ordered = courses.order == "listed" and not combined
-    if ordered:
-        _require_order(stays, rows, courses)
-    if reading.columns.problems:
-        raise DataError(reading.columns.problems, source=source)
-    stays, bridged = bridge_gaps(stays, courses.bridge)
-    repairs = reading.repairs
     if courses.overlap != "refuse":
-        rule = (
-            f"overlapping stays are in one of their combinations: {', '.join(combined)}"
-            if courses.priority is None
-            else f"of overlapping stays the first one holds of {', '.join(courses.priority)}"
-        )
-        who = tuple(map(str, ids[np.unique(overlapping)]))
-        repairs.append(Repair(rule=rule, patients=who))
+        reading.did(overlap_words(courses), ids[np.unique(settled.overlapping)])
     if reading.columns.imputed:
         names = ", ".join(column for column, _ in reading.columns.imputed)
         partial = np.concatenate([who for _, who in reading.columns.imputed])
-        rule = (
+        reading.did(
             f"partial dates of {names} of stays became the {reading.columns.partial_dates} "
-            "possible day, within known dates"
+            "possible day, within known dates",
+            ids[np.isin(ids, partial)],
         )
-        repairs.append(Repair(rule=rule, patients=tuple(map(str, ids[np.isin(ids, partial)]))))
     if courses.bridge:
-        who = tuple(map(str, ids[np.unique(bridged)]))
-        repairs.append(Repair(rule=f"gaps of up to {courses.bridge:g} are none", patients=who))
+        reading.did(bridged_words(courses.bridge), ids[np.unique(settled.bridged)])
     return StaysRead(
-        stays=stays,
-        names=(*courses.names, *combined),
-        ordered=ordered,
-        combinations={
-            name: tuple(
-                phase
-                for phase in courses.names
-                if any(phase in parts for parts, own in courses.combinations.items() if own == name)
-            )
-            for name in combined
-        },
-        repairs=tuple(repairs),
+        stays=settled.stays,
+        names=names_of_phases(courses),
+        ordered=are_ordered(courses),
+        combinations=phases_by_combination(courses),
+        repairs=tuple(reading.repairs),
         file_hashes={f"{name} (stays)": digest for name, digest in hashes(frame, source).items()},
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _StayRows:
-    """Rows that are kept, in the order of patients and time.
+def read_any_stays(
+    phases: Phases | Courses,
+    columns: Columns,
+    outcomes: Mapping[str, Outcome],
+    source: str,
+    dated: Dated | None = None,
+) -> StaysRead | None:
+    """Read the stays of the patients whose columns were read; None where phases have columns."""
+    if not isinstance(phases, Courses):
+        return None
+    raise_problems(columns.problems, source)
+    return read_stays(phases, columns.ids, last_seen(outcomes), dated)
 
-    `row`: position in the table; `report`: says what is wrong with some of them.
-    """
 
-    stays: Stays
-    row: Ints
-    columns: Columns
+def side_by_side(times: Sequence[Floats], columns: Columns, read: StaysRead | None) -> Floats:
+    """Put columns of one phase each side by side, (patient, phase); none where stays are known."""
+    if read is not None:
+        return np.full((columns.ids.size, len(read.names)), np.nan)
+    return np.stack(times, axis=1)
 
 
 class _Reading:
-    """Reads the rows of a table of stays, and leaves out or refuses what does not belong."""
+    """Reads the rows of a table of stays: `bayesblina.patients.stay_rules.Findings` about them."""
 
     def __init__(
-        self,
-        courses: Courses,
-        frame: pd.DataFrame,
-        ids: NDArray[np.str_],
-        last: Floats,
-        dated: Dated | None,
+        self, courses: Courses, frame: pd.DataFrame, ids: NDArray[np.str_], dated: Dated | None
     ) -> None:
-        self.courses, self.ids, self.last, self.dated = courses, ids, last, dated
+        self.courses, self.ids, self.dated = courses, ids, dated
         self.columns = Columns(
             frame,
             courses.patient,
@@ -166,281 +160,74 @@ class _Reading:
             date_format=ISO if dated is None else dated.date_format,
             numbers=np.arange(1, len(frame) + 1),
         )
-        self.kept = np.ones(len(frame), dtype=bool)
         self.repairs: list[Repair] = []
 
-    def judge(
-        self,
-        kind: str,
-        column: str,
-        bad: Bools,
-        found: str,
-        expected: str,
-        examples: tuple[str, ...] = (),
+    def did(self, rule: str, patients: NDArray[np.str_]) -> None:
+        """Note what was done, and to whom."""
+        self.repairs.append(Repair(rule=rule, patients=tuple(map(str, patients))))
+
+    def report(
+        self, column: str, rows: Bools, found: str, expected: str, examples: tuple[str, ...] = ()
     ) -> None:
-        """Leave rows out where that is asked for, else refuse them."""
-        bad = bad & self.kept
-        if kind not in self.courses.leave_out:
-            self.columns.report(
-                column, bad, found, f"{expected}, or leave_out=['{kind}'] of Courses.", examples
-            )
-        elif bad.any():
-            who = tuple(dict.fromkeys(map(str, self.columns.ids[bad])))
+        """Note a problem with some rows, if there are any."""
+        names = [self.courses.columns[role] for role in column.split(", ")]
+        self.columns.report(", ".join(names), rows, found, expected, examples)
+
+    def leave_out(self, kind: str, rows: Bools) -> None:
+        """Note which rows are left out, if there are any."""
+        if rows.any():
+            who = tuple(dict.fromkeys(map(str, self.columns.ids[rows])))
             self.repairs.append(Repair(rule=LEFT_OUT_STAYS[kind], patients=who))
-        self.kept &= ~bad
 
-    def times(self, patient: Ints) -> tuple[Floats, Floats]:
-        """Read when stays begin and end; infinite where they went on."""
-        courses, columns, dated = self.courses, self.columns, self.dated
-        if dated is None:
-            start, stop = (
-                columns.times(courses.start, few=True),
-                columns.times(courses.stop, few=True),
-            )
-        else:
-            zero = np.where(patient >= 0, dated.zero[patient], np.nan)
-            (stopped,) = columns.known_dates(courses.stop)
-            began = columns.dates(courses.start, after=zero, before=stopped)
-            days = [began - zero, columns.dates(courses.stop, after=began) - zero]
-            if dated.ends_of_days:
-                begins, ends = (pd.MultiIndex.from_arrays([patient, each]) for each in days)
-                # Where another stay starts on its last day, a stay ends there.
-                replaced = ends.isin(begins[self.kept]) & (days[0] < days[1])
-                days[1] = np.where(replaced, days[1], days[1] + 1.0)
-            start, stop = days[0] / dated.days_per_unit, days[1] / dated.days_per_unit
-        for column, values in ((courses.start, start), (courses.stop, stop)):
-            bad = self.kept & (np.isinf(values) | (values < 0))
-            columns.report(
-                column, bad, "negative or infinite times", "Expected times from the origin."
-            )
-        unknown = self.kept & (columns.text(courses.start) == "")
-        columns.report(courses.start, unknown, "missing starts", "Every stay needs its start.")
-        ongoing = columns.text(courses.stop) == ""
-        # Stays that touch but for noise do not overlap.
-        start, stop = snap([start, np.where(ongoing, np.inf, stop)])
-        return start, stop
+    def unlisted(self, rows: Bools) -> tuple[str, ...]:
+        """Give examples of texts of phases that are not listed."""
+        return examples_of(pd.Series(self.columns.text(self.courses.phase)[rows]))
 
-    def rows(self) -> _StayRows:
+    def rows(self) -> StayRows:
         """Read all rows."""
         courses, columns = self.courses, self.columns
         patient = pd.Index(self.ids).get_indexer(pd.Index(columns.ids)).astype(np.int64)
-        self.judge(
-            "strangers",
-            courses.patient,
-            patient < 0,
-            "patients who are not in the cohort",
-            "Expected the ids of the table of patients",
-        )
-        phase = self._phases()
-        start, stop = self.times(patient)
-        with np.errstate(invalid="ignore"):
-            self.judge(
-                "empty",
-                courses.stop,
-                (stop <= start * (1.0 + TIE_TOLERANCE)) | ((start == 0) & (stop <= 0)),
-                "stays that end at or before they start",
-                "Expected start < stop; where a date is the last day of a stay, "
-                "same_day='end of day'",
-            )
-            self.judge(
-                "after",
-                courses.start,
-                is_after(start, self.last[np.maximum(patient, 0)]),
-                "stays that start after the end of follow-up",
-                "Correct the times",
-            )
-        amounts = None if courses.dose is None else columns.numbers(courses.dose)
-        if amounts is not None and self.dated is not None and self.dated.dose_per_day:
-            # None of stays without an end, which are told below.
-            length = np.where(np.isinf(stop), 1.0, stop - start)
-            amounts = amounts * length * self.dated.days_per_unit
-        if amounts is not None:
-            columns.report(
-                str(courses.dose),
-                self.kept & ~(np.isfinite(amounts) & (amounts >= 0)),
-                "doses that are missing, infinite or negative",
-                "Expected what was given in each stay, 0 for nothing.",
-            )
-            columns.report(
-                courses.stop,
-                self.kept & np.isinf(stop),
-                "stays with a dose and without an end",
-                "Expected an end, over which the dose was given.",
-            )
-        order = np.flatnonzero(self.kept)
-        order = order[np.lexsort((stop[order], start[order], patient[order]))]
-        cycles = np.ones(order.size)
-        if courses.cycle is not None and order.size:
-            text = columns.text(courses.cycle)[order]
-            same = (patient[order][1:] == patient[order][:-1]) & (text[1:] == text[:-1])
-            same &= (phase[order][1:] == phase[order][:-1]) & (text[1:] != "")
-            cycles[1:][same] = 0.0
-        return _StayRows(
-            stays=Stays(
-                patient=patient[order],
-                phase=phase[order],
-                start=start[order],
-                stop=stop[order],
-                cycles=cycles,
-                dose=None if amounts is None else amounts[order],
-            ),
-            row=order,
-            columns=columns,
-        )
-
-    def _phases(self) -> Ints:
-        """Position of each row's phase."""
-        courses, columns = self.courses, self.columns
-        position = {
-            text: index for index, texts in enumerate(courses.texts.values()) for text in texts
-        }
         text = pd.Series(columns.text(courses.phase))
-        phase = text.map(position)
-        unknown = phase.isna().to_numpy()
-        examples = examples_of(text[unknown & self.kept])
-        hint = nearest(examples[0], list(position)) if examples else ""
-        self.judge(
-            "other phases",
-            courses.phase,
-            unknown,
-            "phases that are not listed",
-            f"{hint} List them in phases".strip(),
-            examples,
+        phase = np.asarray(text.map(positions_of_texts(courses)).fillna(-1), dtype=np.int64)
+        start, stop = self._times(patient, phase)
+        unread = np.zeros(patient.size, dtype=bool)
+        for column, values in ((courses.start, start), (courses.stop, stop)):
+            if self.dated is not None or not pd.api.types.is_numeric_dtype(columns.frame[column]):
+                unread |= np.isnan(values) & (columns.text(column) != "")
+        cycle = None
+        if courses.cycle is not None:
+            cycles = columns.text(courses.cycle)
+            cycle = np.where(cycles == "", -1, pd.factorize(cycles)[0])
+        dose = None if courses.dose is None else columns.numbers(courses.dose)
+        if dose is not None and self.dated is not None and self.dated.dose_per_day:
+            # None of stays without an end, which are told elsewhere.
+            dose = dose * np.where(np.isnan(stop), 1.0, stop - start) * self.dated.days_per_unit
+        return StayRows(
+            patient=patient,
+            phase=phase,
+            start=start,
+            stop=stop,
+            unread=unread,
+            dose=dose,
+            cycle=cycle,
         )
-        return np.asarray(phase.fillna(-1), dtype=np.int64)
 
-
-def _require_order(stays: Stays, rows: _StayRows, courses: Courses) -> None:
-    """Refuse phases that come again after one that is listed later."""
-    wrong = np.isin(rows.stays.patient, stays.patient[stays.phase < highest_so_far(stays)])
-    bad = np.zeros(rows.columns.ids.size, dtype=bool)
-    bad[rows.row[wrong]] = True
-    rows.columns.report(
-        courses.phase,
-        bad,
-        "phases that come again after one that is listed later",
-        f"Expected the order {', '.join(courses.names)}; say order='any' if phases may come in any "
-        "order.",
-    )
-
-
-def _settled(rows: _StayRows, courses: Courses) -> tuple[Stays, Ints]:
-    """Settle overlapping stays by the rule that was stated, or refuse them; also whose they are."""
-    stays = rows.stays
-    if not stays.size:
-        return stays, stays.patient
-    # The latest end so far of each patient, by the rank of ends.
-    ranks = np.argsort(np.argsort(stays.stop, kind="stable"), kind="stable")
-    base = stays.patient * stays.size
-    reached = np.maximum.accumulate(base + ranks) - base
-    before = np.sort(stays.stop)[np.concatenate([[0], reached[:-1]])]
-    same = np.diff(stays.patient, prepend=-1) == 0
-    overlaps = same & (stays.start < before * (1.0 - TIE_TOLERANCE))
-    whose = np.unique(stays.patient[overlaps])
-    if not whose.size:
-        return stays, whose
-    if courses.overlap == "refuse":
-        bad = np.zeros(rows.columns.ids.size, dtype=bool)
-        bad[rows.row[overlaps]] = True
-        rows.columns.report(
-            f"{courses.start}, {courses.stop}",
-            bad,
-            "stays that overlap with the one before",
-            "Expected one phase at a time; or say with overlap which phase holds, or what their "
-            "combination is called.",
-        )
-        return stays, whose
-    return _swept(rows, courses, np.isin(stays.patient, whose)), whose
-
-
-def _swept(rows: _StayRows, courses: Courses, concerned: Bools) -> Stays:
-    """Cut the stays of some patients at all their ends, and name what each piece is in."""
-    stays = rows.stays
-    own = stays.of(concerned)
-    if len(courses.names) > MOST_PHASES:
-        raise SpecError(f"Stays may overlap in at most {MOST_PHASES} phases.")
-    points = (
-        pd.DataFrame(
-            {"patient": np.tile(own.patient, 2), "time": np.concatenate([own.start, own.stop])}
-        )
-        .drop_duplicates()
-        .sort_values(["patient", "time"])
-    )
-    whose, time = points["patient"].to_numpy(), points["time"].to_numpy()
-    index = pd.MultiIndex.from_arrays([whose, time])
-    first = index.get_indexer(pd.MultiIndex.from_arrays([own.patient, own.start]))
-    past = index.get_indexer(pd.MultiIndex.from_arrays([own.patient, own.stop]))
-    counts = past - first
-    stay = np.repeat(np.arange(own.size), counts)
-    piece = first[stay] + np.arange(stay.size) - np.repeat(np.cumsum(counts) - counts, counts)
-    mask = np.zeros(time.size, dtype=np.int64)
-    np.bitwise_or.at(mask, piece, np.int64(1) << own.phase[stay])
-    phase, holds = _named(rows, courses, own, mask, stay, piece)
-    following = np.append(time[1:], np.inf)
-    kept = np.flatnonzero(mask > 0)
-    cycles, dose = np.zeros(time.size), np.zeros(time.size)
-    # A cycle begins where its stay first counts.
-    held = np.flatnonzero(holds)
-    begins = held[np.diff(stay[held], prepend=-1) != 0]
-    np.maximum.at(cycles, piece[begins], own.cycles[stay[begins]])
-    if own.dose is not None:
-        # Evenly over each stay, of those stays that the piece counts as.
-        length = following[piece[holds]] - time[piece[holds]]
-        share = length / (own.stop - own.start)[stay[holds]]
-        np.add.at(dose, piece[holds], own.dose[stay[holds]] * share)
-    settled = [
-        (stays.patient[~concerned], whose[kept]),
-        (stays.phase[~concerned], phase[kept]),
-        (stays.start[~concerned], time[kept]),
-        (stays.stop[~concerned], following[kept]),
-        (stays.cycles[~concerned], cycles[kept]),
-    ]
-    patient, phases, start, stop, begun = (np.concatenate(pair) for pair in settled)
-    amounts = None
-    if stays.dose is not None:
-        amounts = np.concatenate([stays.dose[~concerned], dose[kept]])
-    order = np.lexsort((start, patient))
-    return Stays(
-        patient=patient[order],
-        phase=phases[order],
-        start=start[order],
-        stop=stop[order],
-        cycles=begun[order],
-        dose=None if amounts is None else amounts[order],
-    )
-
-
-def _named(
-    rows: _StayRows, courses: Courses, own: Stays, mask: Ints, stay: Ints, piece: Ints
-) -> tuple[Ints, Bools]:
-    """Find the phase of each piece, and which stays it counts as."""
-    names, priority = courses.names, courses.priority
-    phase = np.full(mask.size, -1, dtype=np.int64)
-    if priority is not None:
-        for name in reversed(priority):
-            bit = names.index(name)
-            phase[(mask >> bit) & 1 == 1] = bit
-        return phase, phase[piece] == own.phase[stay]
-    combined = list(dict.fromkeys(courses.combinations.values()))
-    unnamed: set[str] = set()
-    for value in np.unique(mask[mask > 0]).tolist():
-        held = [name for bit, name in enumerate(names) if value >> bit & 1]
-        if len(held) == 1:
-            number = names.index(held[0])
-        elif frozenset(held) in courses.combinations:
-            number = len(names) + combined.index(courses.combinations[frozenset(held)])
-        else:
-            unnamed.add(" + ".join(held))
-            continue
-        phase[mask == value] = number
-    bad = np.zeros(rows.columns.ids.size, dtype=bool)
-    if unnamed:
-        concerned = np.isin(rows.stays.patient, own.patient[stay[phase[piece] < 0]])
-        bad[rows.row[concerned]] = True
-    rows.columns.report(
-        f"{courses.start}, {courses.stop}",
-        bad,
-        f"stays that overlap in {', '.join(sorted(unnamed))}, which has no name",
-        "Name every combination that occurs in overlap, or list phases by priority.",
-    )
-    return phase, np.ones(stay.size, dtype=bool)
+    def _times(self, patient: Ints, phase: Ints) -> tuple[Floats, Floats]:
+        """Read when stays begin and end; NaN where they went on."""
+        courses, columns, dated = self.courses, self.columns, self.dated
+        if dated is None:
+            return (
+                columns.times(courses.start, few=True),
+                columns.times(courses.stop, few=True),
+            )
+        zero = np.where(patient >= 0, dated.zero[patient], np.nan)
+        (stopped,) = columns.known_dates(courses.stop)
+        began = columns.dates(courses.start, after=zero, before=stopped)
+        days = [began - zero, columns.dates(courses.stop, after=began) - zero]
+        if dated.ends_of_days:
+            begins, ends = (pd.MultiIndex.from_arrays([patient, each]) for each in days)
+            # Where another stay starts on its last day, a stay ends there.
+            listed = (patient >= 0) & (phase >= 0)
+            replaced = ends.isin(begins[listed]) & (days[0] < days[1])
+            days[1] = np.where(replaced, days[1], days[1] + 1.0)
+        return days[0] / dated.days_per_unit, days[1] / dated.days_per_unit

@@ -13,18 +13,17 @@ from bayesblina.core.endpoint_order import require_includes, require_inclusions
 from bayesblina.core.errors import SpecError
 from bayesblina.patients.cohort import Cohort, Repair
 from bayesblina.patients.declarations import Courses, Endpoint, Phases, Recorded, require_recorded
-from bayesblina.patients.outcomes import Outcome, last_seen
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.readers.columns import Columns, CovariateKind, Repairs, make_cohort
 from bayesblina.patients.readers.dates import ISO, require_date_format, within_follow_up
 from bayesblina.patients.readers.sources import (
     hashes,
     load_table,
-    raise_problems,
     refuse,
     require_columns,
     require_roles,
 )
-from bayesblina.patients.readers.stays import Dated, StaysRead, read_stays
+from bayesblina.patients.readers.stays import Dated, read_any_stays, side_by_side
 from bayesblina.patients.rules import DAYS_PER_UNIT, unit_fault
 
 SameDay = Literal["refuse", "half day", "end of day"]
@@ -113,15 +112,15 @@ def read_cohort(
         time = columns.times(endpoint.time)
         entry = np.zeros(time.size) if endpoint.entry is None else columns.times(endpoint.entry)
         outcomes[name] = _outcome(columns, endpoint, time, entry)
-    read = _stays(phases, columns, outcomes, source)
+    read = read_any_stays(phases, columns, outcomes, source)
     starts = [columns.times(phase.start) for _, phase in phases.items()]
     ends = [columns.times(phase.end) for _, phase in phases.items()]
     return make_cohort(
         columns,
         outcomes=outcomes,
         phases=phases.names if read is None else read.names,
-        starts=_side_by_side(starts, columns, read),
-        ends=_side_by_side(ends, columns, read),
+        starts=side_by_side(starts, columns, read),
+        ends=side_by_side(ends, columns, read),
         ends_known=any(phase.end is not None for _, phase in phases.items()),
         transplant=None if transplant is None else columns.times(transplant),
         covariates=columns.covariates(covariates),
@@ -136,27 +135,6 @@ def read_cohort(
         ordered=read is None or read.ordered,
         combinations={} if read is None else read.combinations,
     )
-
-
-def _stays(
-    phases: Phases | Courses,
-    columns: Columns,
-    outcomes: Mapping[str, Outcome],
-    source: str,
-    dated: Dated | None = None,
-) -> StaysRead | None:
-    """Read the stays of the patients whose columns were read; None where phases have columns."""
-    if not isinstance(phases, Courses):
-        return None
-    raise_problems(columns.problems, source)
-    return read_stays(phases, columns.ids, last_seen(outcomes), dated)
-
-
-def _side_by_side(times: Sequence[Floats], columns: Columns, read: StaysRead | None) -> Floats:
-    """Put columns of one phase each side by side, (patient, phase); none where stays are known."""
-    if read is not None:
-        return np.full((columns.ids.size, len(read.names)), np.nan)
-    return np.stack(times, axis=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,16 +274,7 @@ def read_dated_cohort(
         ),
         unit_fault(unit),
     )
-    dated = {
-        name: Endpoint(
-            time=endpoint.date,
-            event=endpoint.event,
-            entry=endpoint.origin,
-            recorded=endpoint.recorded,
-            includes=endpoint.includes,
-        )
-        for name, endpoint in endpoints.items()
-    }
+    dated = _columns_of_dates(endpoints)
     roles = {"patient": patient, "origin": origin}
     roles |= roles_of_columns(patient, dated, phases, transplant)
     require_roles(roles, covariates, phases.names)
@@ -322,14 +291,7 @@ def read_dated_cohort(
     zero, starts, ends = days.zero, days.starts - days.zero[:, None], days.ends - days.zero[:, None]
     if same_day == "end of day":
         ends = _ends_of_days(starts, ends)
-    outcomes = {}
-    lengthened = np.zeros(len(frame), dtype=bool)
-    for name, endpoint in dated.items():
-        last, entry = days.last[name] - zero, days.entry[name] - zero
-        end, brief = end_of_follow_up(last, entry, same_day)
-        lengthened |= brief
-        ends = np.where(brief[:, None] & (ends == last[:, None]), ends + 0.5, ends)
-        outcomes[name] = _outcome(columns, endpoint, end / per_unit, entry / per_unit)
+    outcomes, ends, lengthened = _follow_up(columns, dated, days, ends, same_day, per_unit)
     made = Repair(
         rule="follow-up that ended on its first day lasts half a day",
         patients=tuple(map(str, columns.ids[lengthened])),
@@ -341,14 +303,14 @@ def read_dated_cohort(
         date_format=date_format,
         partial_dates=columns.partial_dates,
     )
-    read = _stays(phases, columns, outcomes, source, dated_stays)
+    read = read_any_stays(phases, columns, outcomes, source, dated_stays)
     repaired = () if read is None else read.repairs
     return make_cohort(
         columns,
         outcomes=outcomes,
         phases=phases.names if read is None else read.names,
-        starts=_side_by_side(list(starts.T / per_unit), columns, read),
-        ends=_side_by_side(list(ends.T / per_unit), columns, read),
+        starts=side_by_side(list(starts.T / per_unit), columns, read),
+        ends=side_by_side(list(ends.T / per_unit), columns, read),
         ends_known=any(phase.end is not None for _, phase in phases.items()),
         transplant=None if days.transplant is None else (days.transplant - zero) / per_unit,
         covariates=columns.covariates(covariates),
@@ -363,6 +325,44 @@ def read_dated_cohort(
         ordered=read is None or read.ordered,
         combinations={} if read is None else read.combinations,
     )
+
+
+def _columns_of_dates(endpoints: Mapping[str, DatedEndpoint]) -> dict[str, Endpoint]:
+    """Name the columns of endpoints, which hold dates, by what they are of times."""
+    return {
+        name: Endpoint(
+            time=endpoint.date,
+            event=endpoint.event,
+            entry=endpoint.origin,
+            recorded=endpoint.recorded,
+            includes=endpoint.includes,
+        )
+        for name, endpoint in endpoints.items()
+    }
+
+
+def _follow_up(
+    columns: Columns,
+    dated: Mapping[str, Endpoint],
+    days: _Days,
+    ends: Floats,
+    same_day: SameDay,
+    per_unit: float,
+) -> tuple[dict[str, Outcome], Floats, Bools]:
+    """Count follow-up from the origin.
+
+    `ends`, shape (patient, phase): days from the origin on which phases end.
+    Result: outcomes, the days on which phases end by then, and whose follow-up lasts half a day.
+    """
+    outcomes = {}
+    lengthened = np.zeros(days.zero.size, dtype=bool)
+    for name, endpoint in dated.items():
+        last, entry = days.last[name] - days.zero, days.entry[name] - days.zero
+        end, brief = end_of_follow_up(last, entry, same_day)
+        lengthened |= brief
+        ends = np.where(brief[:, None] & (ends == last[:, None]), ends + 0.5, ends)
+        outcomes[name] = _outcome(columns, endpoint, end / per_unit, entry / per_unit)
+    return outcomes, ends, lengthened
 
 
 def end_of_follow_up(last: Floats, entry: Floats, same_day: SameDay) -> tuple[Floats, Bools]:

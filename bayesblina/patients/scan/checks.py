@@ -76,6 +76,7 @@ class Declared:
     `names`: endpoints, phases or covariates, by the kind of number that is known of each.
     `times`: roles of the columns of times.
     `told`: what may have broken while columns were read: each column, and what was found in it.
+    `ordered`: whether phases come in the order given.
     """
 
     unit: str
@@ -84,6 +85,7 @@ class Declared:
     names: Mapping[str, tuple[str, ...]]
     times: tuple[str, ...]
     told: tuple[tuple[str, str], ...]
+    ordered: bool = True
 
     def marks(self, columns: PatientColumns) -> dict[str, Any]:
         """Pick the columns of times at which states may begin, by role."""
@@ -109,7 +111,9 @@ class Declared:
             for kind, names in self.names.items()
         }
         return PatientColumns(
-            **kinds, transplant=numbers("transplant") if "transplant" in self.roles else None
+            **kinds,
+            transplant=numbers("transplant") if "transplant" in self.roles else None,
+            ordered=self.ordered,
         )
 
     def times_of(self, columns: PatientColumns) -> list[Any]:
@@ -263,7 +267,7 @@ def find_problems(
         return [], 0, NearTies(patients=0, pairs=frozenset(), far=False)
     problems = _lost(reading, declared, columns, counts, source)
     breaches = [*told, *declared.rules(settled, InEngine(), [breach.rows for breach in told])]
-    problems += _named(reading, zip(breaches, counts["broken"].tolist(), strict=True), source)
+    problems += named(reading, zip(breaches, counts["broken"].tolist(), strict=True), source)
     for role, (known, zeros, ones) in zip(declared.times, counts["flags"].tolist(), strict=True):
         column = declared.roles[role]
         if counts_of_flag(known, zeros, ones, size) or reading.raw[column].type().is_boolean():
@@ -322,7 +326,7 @@ def _lost(
         if are_short(*digits)
     ]
     (patients,) = count_rows(reading.raw, source, [breach.rows for breach in lost])
-    return _named(reading, zip(lost, patients, strict=True), source)
+    return named(reading, zip(lost, patients, strict=True), source)
 
 
 def count_rows(table: Any, source: str, *conditions: Sequence[Any]) -> list[list[int]]:
@@ -333,11 +337,12 @@ def count_rows(table: Any, source: str, *conditions: Sequence[Any]) -> list[list
     totals = {
         f"total{index}": row.fill_null(False).cast("int64").sum() for index, row in enumerate(rows)
     }
-    counts = iter(run(table.aggregate(**totals), source).iloc[0].fillna(0).astype("int64"))
+    # There is no sum over no rows.
+    counts = iter(run(table.aggregate(**totals), source).astype("float64").fillna(0.0).iloc[0])
     return [[int(next(counts)) for _ in group] for group in conditions]
 
 
-def _named(reading: Reading, breaches: Iterable[tuple[Breach, int]], source: str) -> list[Problem]:
+def named(reading: Reading, breaches: Iterable[tuple[Breach, int]], source: str) -> list[Problem]:
     """Name the first patients who break each rule that is broken, with how many do."""
     problems = []
     for breach, count in breaches:
@@ -439,7 +444,7 @@ def find_contradictions(
         breach = short.breach(rows=rows, events=events, included=included)
         if breach is not None:
             told.append((breach, rows))
-    return _named(
+    return named(
         reading,
         ((replace(breach, role=roles.get(breach.role, breach.role)), n) for breach, n in told),
         source,

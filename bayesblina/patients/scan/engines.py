@@ -11,9 +11,9 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,22 +75,46 @@ def ibis_module() -> Any:
 
 def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
     """Make an ibis table of anything."""
-    ibis = ibis_module()
-    if isinstance(table, ibis.expr.types.Table):
+    if isinstance(table, ibis_module().expr.types.Table):
         return table, "the table", False
+    opened, source = _opened(table, partial(_embedded, memory_limit), "patients")
+    return opened, source, True
+
+
+def open_beside(table: Any, patients: Any, *, embedded: bool) -> tuple[Any, str]:
+    """Make an ibis table of stays in the engine that holds their patients.
+
+    `patients`: an ibis table.
+    `embedded`: whether their engine was started for them.
+    """
+    engine = patients.get_backend()
+    held = isinstance(table, ibis_module().expr.types.Table)
+    if held == embedded or (held and table.get_backend() is not engine):
+        raise SpecError(
+            "Courses: the table of stays must be in the engine that holds the patients: give paths "
+            "or DataFrames of both, or ibis tables of one connection."
+        )
+    return (table, "the table of stays") if held else _opened(table, lambda: engine, "stays")
+
+
+def _opened(table: Any, connect: Callable[[], Any], registered: str) -> tuple[Any, str]:
+    """Open a DataFrame or files in DuckDB.
+
+    `registered`: name that a DataFrame gets there.
+    """
     if not isinstance(table, str | PathLike):
         import pyarrow as pa
 
         frame, source = load_table(table)
         categories = frame.select_dtypes("category").columns
         plain = frame.astype(dict.fromkeys(categories, object))
-        connection = _embedded(memory_limit)
+        connection = connect()
         try:
             held = pa.Table.from_pandas(plain, preserve_index=False)
         except pa.ArrowException as error:  # columns that hold values of several kinds
             raise unreadable(error, source) from None
-        connection.con.register("patients", held)
-        return connection.table("patients"), source, True
+        connection.con.register(registered, held)
+        return connection.table(registered), source
     path = str(table)
     name = readable(Path(path).name)
     if "://" in path:
@@ -101,7 +125,7 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
     suffix = Path(path).suffix.lower()
     if suffix not in FILES:
         raise SpecError(f"Expected a path or glob of {' or '.join(FILES)} files, got '{path}'.")
-    connection = _embedded(memory_limit)
+    connection = connect()
     for file in _files(connection, path):
         trouble = trouble_of(file)
         if trouble is not None:
@@ -120,7 +144,34 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
     except Exception as error:  # whatever DuckDB says of files that are not there, or damaged
         raise unreadable(error, name) from None
     raise_problems([duplicate_column(column) for column in repeated], name)
-    return opened, name, True
+    return opened, name
+
+
+class BlockTable:
+    """A table of DuckDB in this process, written block by block; on disk where memory ends.
+
+    `engine`: the embedded engine; None for one of its own.
+    """
+
+    def __init__(self, engine: Any, memory_limit: str) -> None:
+        self._engine = _embedded(memory_limit) if engine is None else engine
+        # The engine itself may be reading what is written here.
+        self._writer = self._engine.con.cursor()
+        self._name = ibis_module().util.gen_name("bayesblina")
+        self._made = False
+
+    def add(self, block: pa.RecordBatch) -> None:
+        """Write a block."""
+        self._writer.register("block", block)
+        how = f"INSERT INTO {self._name}" if self._made else f"CREATE TABLE {self._name} AS"
+        self._writer.execute(f"{how} SELECT * FROM block")
+        self._writer.unregister("block")
+        self._made = True
+
+    def table(self) -> Any:
+        """Return what was written."""
+        self._writer.close()
+        return self._engine.table(self._name)
 
 
 def pattern_of(path: str) -> str:

@@ -112,7 +112,9 @@ def _sum_partition(
             total.add(batch)
             rows += batch.num_rows
     if rows:
-        part = TaskContext.get().partitionId()
+        context = TaskContext.get()
+        assert context is not None  # there is one on an executor
+        part = context.partitionId()
         content = {"part": pa.array([part], pa.int32()), "sums": [packed(total.state())]}
         yield pa.RecordBatch.from_pydict(content)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bayesblina.core.endpoint_order import order_of_endpoints
-from bayesblina.core.errors import Problem, SpecError
+from bayesblina.core.errors import Problem
 from bayesblina.patients.account import BRIEF, NOT_BRIEF, Account, Line
-from bayesblina.patients.declarations import Endpoint, Phases
+from bayesblina.patients.declarations import Courses, Endpoint, Phases
 from bayesblina.patients.readers.columns import CovariateKind
 from bayesblina.patients.readers.sources import (
     file_error,
@@ -41,7 +40,7 @@ from bayesblina.patients.scan.checks import (
     levels_of,
     settled_columns,
 )
-from bayesblina.patients.scan.engines import ibis_module, open_table, settled, stamps
+from bayesblina.patients.scan.engines import open_table, settled, stamps
 from bayesblina.patients.scan.reading import (
     InEngine,
     Reading,
@@ -50,13 +49,12 @@ from bayesblina.patients.scan.reading import (
     numbers_of,
     read_columns,
 )
+from bayesblina.patients.scan.stays import ScannedStays, join_stays
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 MEMORY_LIMIT = "1GB"
-# Combinations of levels are numbered by 64 bits.
-MOST_COMBINATIONS = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +112,8 @@ class CohortScan:
         Path or glob of the files; None for other tables.
     files
         Their names, sizes and times of the last change when they were checked.
+    stays
+        What is known of the table of stays; None where each phase starts and ends once.
     """
 
     table: ir.Table = field(repr=False)
@@ -130,26 +130,27 @@ class CohortScan:
     embedded: bool
     path: str | None = field(default=None, repr=False)
     files: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
+    stays: ScannedStays | None = field(default=None, repr=False)
 
     @property
     def recurring(self) -> bool:
         """Whether patients are known by stays, so that phases may recur."""
-        return False
+        return self.stays is not None
 
     @property
     def ordered(self) -> bool:
         """Whether phases come in the order given."""
-        return True
+        return self.stays is None or self.stays.ordered
 
     @property
     def combinations(self) -> Mapping[str, tuple[str, ...]]:
         """Phases that overlapping stays were in, by the name of their combination."""
-        return {}
+        return {} if self.stays is None else self.stays.combinations
 
     @property
     def doses_known(self) -> bool:
         """Whether it is known how much was given in each stay."""
-        return False
+        return self.stays is not None and self.stays.doses_known
 
     def __reduce__(self) -> NoReturn:
         """Refuse to go to another process: an engine's connection cannot."""
@@ -172,13 +173,15 @@ class CohortScan:
         DataError
             If so.
         """
-        if self.path is None or stamps(self.path, self.table.get_backend()) == self.files:
-            return
-        raise file_error(
-            "it is not as it was when it was scanned",
-            "Files must stay as they are while they are used; scan them again.",
-            self.source,
-        )
+        for held in (self, self.stays):
+            if held is None or held.path is None:
+                continue
+            if stamps(held.path, self.table.get_backend()) != held.files:
+                raise file_error(
+                    "it is not as it was when it was scanned",
+                    "Files must stay as they are while they are used; scan them again.",
+                    held.source,
+                )
 
     def hash_files(self) -> dict[str, str]:
         """Hash the bytes of the files, which are those that were checked.
@@ -195,15 +198,12 @@ class CohortScan:
         DataError
             If the file has changed.
         """
-        names = [name for name, _, _ in self.files]
-        if not names:
-            return {}
-        try:
-            digest = sha256_of(names[0]) if len(names) == 1 else sha256_of_all(names)
-        except OSError:  # a file that is gone is told as one that changed
-            digest = ""
+        digests = _digests(self.files, self.source)
+        if self.stays is not None:
+            of_stays = _digests(self.stays.files, self.stays.source)
+            digests |= {f"{name} (stays)": digest for name, digest in of_stays.items()}
         self.require_unchanged()
-        return {self.source if len(names) == 1 else f"{self.source} ({len(names)} files)": digest}
+        return digests
 
     def account(self) -> Account:
         """Count the patients read, whose times were settled, and whose follow-up is how.
@@ -224,6 +224,8 @@ class CohortScan:
         self.require_unchanged()
         line = partial(Line, patients=())
         lines = [line(step="read", what=f"patients in {self.source}", count=self.size)]
+        of_stays = () if self.stays is None else self.stays.lines
+        lines += [own for own in of_stays if own.step == "repaired"]
         if self.near_ties:
             lines.append(line(step="repaired", what=NEAR_TIES, count=self.near_ties))
         courses = courses_of(self.endpoints, self.column, unit=self.unit)
@@ -242,6 +244,7 @@ class CohortScan:
                     line(step="follow-up", endpoint=name, what=what, count=count)
                     for what, count in ((BRIEF, short), (NOT_BRIEF, seen - short))
                 ]
+        lines += [own for own in of_stays if own.step != "repaired"]
         lines += [
             line(step="order", endpoint=order.endpoint, what=order.what, count=count, events=number)
             for order, count, number in zip(orders, ordered, events, strict=True)
@@ -283,7 +286,7 @@ def scan_cohort(
     patient: str,
     unit: str,
     endpoints: Mapping[str, Endpoint] | Endpoint,
-    phases: Phases,
+    phases: Phases | Courses,
     covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
     transplant: str | None = None,
     synthetic: bool = False,
@@ -307,7 +310,8 @@ def scan_cohort(
     endpoints
         Endpoints by name, or a single one (then called ``"survival"``).
     phases
-        Ordered treatment phases.
+        Ordered treatment phases; or `Courses`, a table of stays in the same engine: DuckDB or
+        Spark.
     covariates
         Baseline covariates, as for `read_cohort`.
     transplant
@@ -384,7 +388,15 @@ def scan_cohort(
             Problem(column="patient", found="no rows", expected="Expected one row per patient.")
         ]
     raise_problems(problems, source)
-    read = raw.select(**columns)
+    read, names, stays = raw.select(**columns), phases.names, None
+    if isinstance(phases, Courses):
+        joined = join_stays(
+            read, phases, endpoints, source=source, embedded=embedded, memory_limit=memory_limit
+        )
+        read, embedded, names, stays = joined.table, joined.embedded, joined.names, joined.stays
+        declared, as_read = _of_settled(read, declared, as_read, names, stays.ordered)
+        problems, _, near = find_problems(Reading(read, "patient"), declared, as_read, (), source)
+        raise_problems(problems, source)
     if near.patients:  # which costs time in every pass
         read = _with_near_ties(read, as_read, unit, declared.ends, near)
     return CohortScan(
@@ -392,8 +404,9 @@ def scan_cohort(
         embedded=embedded,
         unit=unit,
         endpoints=dict(endpoints),
-        phases=phases.names,
-        phase_ends_known=any(phase.end is not None for _, phase in phases.items()),
+        phases=names,
+        phase_ends_known=stays is not None or bool(declared.ends),
+        stays=stays,
         transplant=transplant,
         covariates=tuple(
             ScannedCovariate(name=name, kind=kind, levels=levels.get(name, ()))
@@ -405,6 +418,45 @@ def scan_cohort(
         source=source,
         path=str(table) if files else None,
         files=files,
+    )
+
+
+def _digests(files: Sequence[tuple[str, int, int]], source: str) -> dict[str, str]:
+    """Hash the bytes of some files together, by what they are called."""
+    names = [name for name, _, _ in files]
+    if not names:
+        return {}
+    try:
+        digest = sha256_of(names[0]) if len(names) == 1 else sha256_of_all(names)
+    except OSError:  # a file that is gone is told as one that changed
+        digest = ""
+    return {source if len(names) == 1 else f"{source} ({len(names)} files)": digest}
+
+
+def _of_settled(
+    table: Any, declared: Declared, columns: PatientColumns, names: Sequence[str], ordered: bool
+) -> tuple[Declared, PatientColumns]:
+    """Declare the starts of phases that were taken from stays, beside all else.
+
+    `table`: patients with their settled stays.
+    """
+    declared = replace(
+        declared,
+        roles={**declared.roles, **{f"{name}.start": f"{name}.start" for name in names}},
+        names={**declared.names, "start": tuple(names), "end": tuple(names)},
+        times=(),
+        told=(),
+        ordered=ordered,
+    )
+    own = {
+        kind: {name: table[column_name(kind, name)] for name in held}
+        for kind, held in declared.names.items()
+        if kind != "covariates"
+    }
+    covariates = {name: table[column_name("covariate", name)] for name in columns.covariates}
+    transplant = None if columns.transplant is None else table[column_name("transplant")]
+    return declared, PatientColumns(
+        **own, covariates=covariates, transplant=transplant, ordered=ordered
     )
 
 
@@ -433,49 +485,3 @@ def _with_near_ties(
     if ties.transplant is not None:
         columns[column_name("transplant")] = ties.transplant
     return table.mutate(**columns)
-
-
-def _categorical(scan: CohortScan) -> list[ScannedCovariate]:
-    """Pick the categorical covariates."""
-    return [covariate for covariate in scan.covariates if covariate.kind != "continuous"]
-
-
-def combinations(scan: CohortScan) -> int:
-    """Count the combinations of levels of categorical covariates."""
-    return math.prod(max(len(covariate.levels), 1) for covariate in _categorical(scan))
-
-
-def coded(scan: CohortScan) -> Any:
-    """Give each patient the number of the combination of categorical covariates.
-
-    ``id``, ``code``; ``x0`` and so on, the continuous covariates; ``start0``, ``end0`` and so on,
-    the bounds of phases; ``transplant`` where it is known; ``time:name``, ``event:name`` and
-    ``entry:name`` of each endpoint.
-    """
-    ibis = ibis_module()
-    if combinations(scan) > MOST_COMBINATIONS:
-        raise SpecError(
-            f"The categorical covariates have {combinations(scan):.2g} combinations of levels; in "
-            "a query engine there may be 9e18. Leave some out, or read patients with read_cohort."
-        )
-    code = ibis.literal(0, type="int64")
-    for covariate in _categorical(scan):
-        position = scan.column("covariate", covariate.name).cases(
-            *((level, index) for index, level in enumerate(covariate.levels)), else_=0
-        )
-        code = code * len(covariate.levels) + position.cast("int64")
-    columns = {"id": scan.column("patient"), "code": code}
-    columns |= {f"x{i}": scan.column("covariate", name) for i, name in enumerate(scan.continuous)}
-    columns |= {
-        f"{kind}{index}": scan.column(kind, name)
-        for index, name in enumerate(scan.phases)
-        for kind in ("start", "end")
-    }
-    if scan.transplant is not None:
-        columns["transplant"] = scan.column("transplant")
-    columns |= {
-        f"{kind}:{name}": scan.column(kind, name)
-        for name in scan.endpoints
-        for kind in ("time", "event", "entry")
-    }
-    return scan.table.select(**columns)

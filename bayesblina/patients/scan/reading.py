@@ -7,7 +7,7 @@ from typing import Any
 
 from bayesblina.core.endpoint_order import Breach
 from bayesblina.core.errors import SpecError
-from bayesblina.patients.declarations import Endpoint, Phases
+from bayesblina.patients.declarations import Courses, Endpoint, Phases
 from bayesblina.patients.readers.columns import DECIMAL, LONGEST_TEXT, NOT_NUMBERS, CovariateKind
 from bayesblina.patients.rules import PatientColumns
 from bayesblina.patients.scan.engines import ibis_module, number, run, stripped
@@ -57,7 +57,7 @@ class Reading:
         self.broken: dict[tuple[str, str], Breach] = {}
         # PatientColumns of times, by name.
         self.times: dict[str, Any] = {}
-        self.ids = self._text(patient)
+        self.ids = self.text(patient)
         whole = raw[patient].type().is_integer()
         # Numbers are compared as numbers: a hundred million texts take long.
         self.key = raw[patient] if whole else self.ids.nullif("")
@@ -72,7 +72,8 @@ class Reading:
         """Remember who breaks a rule."""
         self.broken[column, found] = Breach(role=column, rows=rows, found=found, expected=expected)
 
-    def _text(self, column: str) -> Any:
+    def text(self, column: str) -> Any:
+        """Read texts; empty where there is none."""
         values = self.raw[column]
         if values.type().is_floating():
             ibis = ibis_module()
@@ -104,7 +105,7 @@ class Reading:
             return values.cast("float64")
         if kind.is_boolean():
             return values.cast("int8").cast("float64")
-        text = self._text(column)
+        text = self.text(column)
         readable = text.re_search(f"^(?:{DECIMAL})$")
         dates = "; for dates there is read_dated_cohort" if kind.is_temporal() else ""
         self.report(
@@ -134,7 +135,7 @@ class Reading:
 
     def words(self, column: str) -> Any:
         """Read levels; missing where there is none."""
-        text = self._text(column)
+        text = self.text(column)
         self._refuse_long(column, text)
         return text.nullif("")
 
@@ -174,7 +175,7 @@ def column_name(kind: str, name: str = "") -> str:
 def read_columns(
     reading: Reading,
     endpoints: Mapping[str, Endpoint],
-    phases: Phases,
+    phases: Phases | Courses,
     transplant: str | None,
     kinds: Mapping[str, CovariateKind],
 ) -> dict[str, Any]:
@@ -218,7 +219,7 @@ def read_columns(
 def numbers_of(
     columns: Mapping[str, Any],
     endpoints: Mapping[str, Endpoint],
-    phases: Phases,
+    phases: Phases | Courses,
     kinds: Mapping[str, CovariateKind],
 ) -> PatientColumns:
     """Pick the columns of numbers, by what they hold."""
@@ -226,11 +227,12 @@ def numbers_of(
     def picked(kind: str, names: Iterable[str]) -> dict[str, Any]:
         return {name: columns[column_name(kind, name)] for name in names}
 
+    with_columns = [name for name, _ in phases.items()]
     return PatientColumns(
         time=picked("time", endpoints),
         entry=picked("entry", endpoints),
-        start=picked("start", phases.names),
-        end=picked("end", phases.names),
+        start=picked("start", with_columns),
+        end=picked("end", with_columns),
         transplant=columns.get(column_name("transplant")),
         covariates=picked("covariate", [name for name in kinds if kinds[name] == "continuous"]),
     )

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats
-from bayesblina.core.courses import CourseMarks, course_marks, stays_of_phases
+from bayesblina.core.course_marks import CourseMarks, course_marks
+from bayesblina.core.courses import CourseLayout, stays_of_phases
 from bayesblina.core.episodes import AT_RISK
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.scan import CohortScan, coded
 from bayesblina.patients.scan.engines import array_of
 from bayesblina.patients.scan.passes import Partial, summed
+from bayesblina.patients.scan.settling import STAYS, stays_of_lists
 from bayesblina.person_time.cells.ordered import Moment, moments
 from bayesblina.person_time.segments import Course
 from bayesblina.person_time.tabulation import AtRisk, at_risk, entries_of
@@ -28,17 +31,32 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Rows:
-    """Some patients: `bayesblina.person_time.tabulation.Block`, and their other columns."""
+    """Some patients: `bayesblina.person_time.tabulation.Block`, and their other columns.
+
+    `courses`: how their own states follow from stays; None where the course's marks are theirs.
+    """
 
     size: int
     endpoints: Mapping[str, Outcome]
     phase_start: Floats
     phase_end: Floats
     transplant: Floats | None
-    marks: CourseMarks | None
+    courses: CourseLayout | None
     batch: pa.RecordBatch
+
+    @cached_property
+    def marks(self) -> CourseMarks | None:
+        """Marks of patients' own states, made when they are asked for: not every pass does."""
+        if self.courses is None:
+            return None
+        stays = (
+            stays_of_lists(self.batch.column(STAYS))
+            if STAYS in self.batch.schema.names
+            else stays_of_phases(self.phase_start, self.phase_end)
+        )
+        return course_marks(stays, self.courses, self.size, self.transplant)
 
     def column(self, name: str) -> NDArray[Any]:
         """Take a column as an array."""
@@ -78,10 +96,6 @@ class Asked:
 
         starts, ends = matrix("start"), matrix("end")
         transplant = times("transplant") if "transplant" in read else None
-        courses = self.course.courses
-        marks = None
-        if courses is not None:
-            marks = course_marks(stays_of_phases(starts, ends), courses, size, transplant)
         return Rows(
             size=size,
             endpoints={
@@ -95,7 +109,7 @@ class Asked:
             phase_start=starts,
             phase_end=ends,
             transplant=transplant,
-            marks=marks,
+            courses=self.course.courses,
             batch=batch,
         )
 
@@ -144,8 +158,11 @@ class Blocks:
         for mark in marks:
             columns[mark.kind if mark.kind == "transplant" else f"{mark.kind}{mark.phase}"] = None
         if course.courses is not None and self.asked.effects:
-            for index in range(self.asked.phases):
-                columns[f"start{index}"] = columns[f"end{index}"] = None
+            if scan.recurring:
+                columns[STAYS] = None
+            else:
+                for index in range(self.asked.phases):
+                    columns[f"start{index}"] = columns[f"end{index}"] = None
             if course.courses.transplant:
                 columns["transplant"] = None
         if course.censor_at_transplant and scan.transplant is not None:

@@ -16,7 +16,7 @@ from bayesblina.core.intervals import default_cuts, validate_cuts
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.readers.columns import as_text
 from bayesblina.patients.scan import CohortScan
-from bayesblina.patients.scan.patients import MOST_COMBINATIONS
+from bayesblina.patients.scan.coded import MOST_COMBINATIONS
 from bayesblina.person_time.cells.each import tabulate_each
 from bayesblina.person_time.cells.value import PersonTime
 from bayesblina.person_time.follow_up import entry_times, find_episodes, require_comparison

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesblina.core.arrays import Floats, Ints
+from bayesblina.core.courses import Stays
 from bayesblina.core.episodes import AT_RISK
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import (
@@ -23,6 +24,7 @@ from bayesblina.patients.cohort import Cohort, Covariate
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.scan import CohortScan
 from bayesblina.patients.scan.passes import PARTS, on_executors
+from bayesblina.patients.scan.settling import STAYS, stays_of_lists, type_of_lists
 from bayesblina.person_time.cells.assembling import (
     Sums,
     assemble,
@@ -327,6 +329,15 @@ def _grouping(scan: CohortScan, seen: Survey, compress: bool | None) -> Grouping
     )
 
 
+def _stays_of(frame: pd.DataFrame, scan: CohortScan) -> Stays | None:
+    """Take the stays of some patients; None where each phase starts and ends once."""
+    if not scan.recurring:
+        return None
+    import pyarrow as pa
+
+    return stays_of_lists(pa.array(list(frame[STAYS]), type_of_lists(doses=scan.doses_known)))
+
+
 def _cohort_of(frame: pd.DataFrame, scan: CohortScan) -> Cohort:
     """Make a cohort of some patients, with all that was declared of them."""
 
@@ -352,6 +363,8 @@ def _cohort_of(frame: pd.DataFrame, scan: CohortScan) -> Cohort:
         phase_start=np.stack([numbers(f"start{index}") for index in phases], axis=1),
         phase_end=np.stack([numbers(f"end{index}") for index in phases], axis=1),
         phase_ends_known=scan.phase_ends_known,
+        stays=_stays_of(frame, scan),
+        ordered=scan.ordered,
         transplant=None if scan.transplant is None else numbers("transplant"),
         covariates={
             name: Covariate(kind="continuous", values=numbers(f"x{index}"))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.courses import bounds_of_stays
+from bayesblina.core.course_marks import bounds_of_stays
 from bayesblina.core.episodes import OFF_TREATMENT, cut_follow_up, state_bounds
 from bayesblina.core.errors import SpecError, require_kind, require_seed
 from bayesblina.patients.cohort import Cohort

@@ -56,7 +56,8 @@ class Curves:
     @property
     def regimes(self) -> tuple[Regime, ...]:
         """Regimes at the first landmark: never, then one for each start, then further ones."""
-        return tuple(dict.fromkeys((Never(), *map(From, self.starts), *self.further)))
+        starts = (Never(), *map(From, self.starts))
+        return (*starts, *(regime for regime in self.further if regime not in starts))
 
     @property
     def asked_landmarks(self) -> tuple[float, ...]:

@@ -17,6 +17,7 @@ from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.inference.convergence import SamplerSettings
 from bayesblina.studies import bootstrap
+from bayesblina.studies.weighting import course as courses
 from bayesblina.studies.weighting import effect as effects
 from bayesblina.studies.weighting import pieces
 from bayesblina.studies.weighting.effect import Arms, _arm_counts, _counted
@@ -58,7 +59,7 @@ def test_a_trial_of_twelve_patients_as_in_r(monkeypatch: pytest.MonkeyPatch) -> 
     """R's weights are exact at every event time; these are constant over short pieces."""
     cuts: list[float] = []
     for points, tolerance in ((pieces.POINTS, 0.01), (500, 4e-4)):
-        monkeypatch.setattr(pieces, "POINTS", points)
+        monkeypatch.setattr(courses, "POINTS", points)
         trial = bb.weighting.clone_censor_weight(
             twelve(), QUESTION, endpoint="os", grace=4.0, cuts=cuts
         )
@@ -217,7 +218,7 @@ def test_the_spread_is_that_of_patients(monkeypatch: pytest.MonkeyPatch) -> None
     ]
     np.testing.assert_allclose(drawn[0, :3, 0], by_hand, atol=1e-6)
     # Cut into more pieces, patients say no more: the same patients' weights give the same.
-    monkeypatch.setattr(pieces, "POINTS", 72)
+    monkeypatch.setattr(courses, "POINTS", 72)
     finer = _counted(bb.weighting.clone_censor_weight(cohort, QUESTION, **given).basis)
     monkeypatch.undo()
     assert finer.rows.size > 1.5 * basis.rows.size

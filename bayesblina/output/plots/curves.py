@@ -71,6 +71,7 @@ def survival(
 
     Examples
     --------
+    >>> import numpy as np
     >>> times = np.linspace(0.0, 12.0, 13)
     >>> alive = np.exp(-np.random.default_rng(1).gamma(9.0, 0.01, (2, 50, 1, 1, 1)) * times)
     >>> curves = xr.Dataset(

@@ -56,7 +56,7 @@ class Curves:
     @property
     def regimes(self) -> tuple[Regime, ...]:
         """Regimes at the first landmark: never, then one for each start, then further ones."""
-        starts = (Never(), *map(From, self.starts))
+        starts: tuple[Regime, ...] = (Never(), *map(From, self.starts))
         return (*starts, *(regime for regime in self.further if regime not in starts))
 
     @property

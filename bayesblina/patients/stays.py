@@ -13,6 +13,10 @@ from bayesblina.core.errors import NAMED_PATIENTS, Problem
 from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.patients.account import Line
 
+# Who has stays in a phase, and who comes back to it. How many stays there are would tell how many
+# patients have a second one.
+SEEN_IN = ("any stay", "more than one stay")
+
 
 def first_starts(stays: Stays, *, patients: int, phases: int) -> Floats:
     """Find when each patient first enters each phase, (patient, phase); NaN for never."""
@@ -146,18 +150,11 @@ def stays_by_phase(stays: Stays, phases: int) -> list[tuple[Ints, Ints]]:
     ]
 
 
-def words_of_stays(stays: int) -> tuple[str, str]:
-    """Word who has stays in a phase, of so many in all, and who comes back to it."""
-    return f"stays, without those that go on at once: {stays}", "more than one stay"
-
-
 def lines_of_stays(stays: Stays, patients: NDArray[np.str_], phases: Sequence[str]) -> list[Line]:
     """Say who has stays in each phase, and who comes back to it after an interruption."""
     lines = []
     for phase, (who, counts) in zip(phases, stays_by_phase(stays, len(phases)), strict=True):
-        for what, rows in zip(
-            words_of_stays(int(counts.sum())), (counts > 0, counts > 1), strict=True
-        ):
+        for what, rows in zip(SEEN_IN, (counts > 0, counts > 1), strict=True):
             if rows.any():
                 ids = tuple(map(str, patients[who[rows]]))
                 lines.append(Line(step="stays", phase=phase, what=what, patients=ids))

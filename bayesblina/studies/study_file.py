@@ -24,6 +24,7 @@ from bayesblina.studies.table_sections import Covariates, Section
 
 if TYPE_CHECKING:
     from bayesblina.patients.cohort import Cohort
+    from bayesblina.patients.declarations import Courses, Phases
     from bayesblina.patients.readers.columns import CovariateKind
     from bayesblina.patients.scan import CohortScan
     from bayesblina.person_time.onsets import AdverseEvents
@@ -48,7 +49,7 @@ class Study:
 
     def patients(self, table: str | PathLike[str] | None = None) -> Cohort | CohortScan:
         """Read the patients, or scan them where the study says ``engine = "duckdb"``."""
-        from bayesblina.patients.declarations import Courses, Endpoint, Phase, Phases
+        from bayesblina.patients.declarations import Endpoint
         from bayesblina.patients.readers import (
             AdamCourses,
             AdamEndpoint,
@@ -92,17 +93,7 @@ class Study:
             name: Endpoint(**columns.model_dump())
             for name, columns in self.content.endpoints.items()
         }
-        courses = self.content.courses
-        phases: Phases | Courses
-        if courses is None:
-            phases = Phases.from_dict(
-                {
-                    name: Phase(**columns.model_dump())
-                    for name, columns in self.content.phases.items()
-                }
-            )
-        else:
-            phases = Courses(table=folder / courses.file, **courses.model_dump(exclude={"file"}))
+        phases = self._phases()
         if data.engine == "duckdb":
             from bayesblina.patients.scan import scan_cohort
 
@@ -128,6 +119,17 @@ class Study:
             repairs=None if data.repairs is None else Repairs(**data.repairs.model_dump()),
             synthetic=data.synthetic,
         )
+
+    def _phases(self) -> Phases | Courses:
+        """Take the columns of phases, or the table of stays."""
+        from bayesblina.patients.declarations import Courses, Phase, Phases
+
+        courses = self.content.courses
+        if courses is not None:
+            table = self.path.parent / courses.file
+            return Courses(table=table, **courses.model_dump(exclude={"file"}))
+        named = self.content.phases.items()
+        return Phases.from_dict({name: Phase(**columns.model_dump()) for name, columns in named})
 
     def files(self) -> tuple[Path, ...]:
         """Name the files with patients: that of one row each comes first."""

@@ -138,6 +138,16 @@ def _finished(
     return Figure(name=name, svg=svg, description=words)
 
 
+def _at_the_end(curves: Mapping[str, pd.DataFrame]) -> str:
+    """Word where curves end, by regime."""
+    return "; ".join(
+        f"{regime}: {probability(last['median'])} ({probability(last['lower'])} to "
+        f"{probability(last['upper'])}) at {last['time']:g}"
+        for regime, curve in curves.items()
+        for last in curve.tail(1).to_dict("records")
+    )
+
+
 def survival(
     name: str,
     rows: pd.DataFrame,
@@ -202,12 +212,7 @@ def survival(
             for time, count in told
         ]
         draw_numbers_at_risk(panel, pd.DataFrame(counts), indent=LEFT - 3)
-    words = "; ".join(
-        f"{regimes[index]}: {probability(last['median'])} ({probability(last['lower'])} to "
-        f"{probability(last['upper'])}) at {last['time']:g}"
-        for index, curve in drawn.items()
-        for last in curve.tail(1).to_dict("records")
-    )
+    words = _at_the_end({regimes[index]: curve for index, curve in drawn.items()})
     told = f"Posterior survival with 95 % bands, given event-free at {landmark:g} {unit}. {words}."
     data = {
         "times": times.round(2).tolist(),

@@ -227,7 +227,7 @@ class _Reading:
         if dated.ends_of_days:
             begins, ends = (pd.MultiIndex.from_arrays([patient, each]) for each in days)
             # Where another stay starts on its last day, a stay ends there.
-            listed = (patient >= 0) & (phase >= 0)
+            listed = (patient >= 0) & (phase >= 0) & ~(days[1] < days[0])
             replaced = ends.isin(begins[listed]) & (days[0] < days[1])
             days[1] = np.where(replaced, days[1], days[1] + 1.0)
         return days[0] / dated.days_per_unit, days[1] / dated.days_per_unit

@@ -48,9 +48,7 @@ from bayesblina.patients.stay_rules import (
     phases_by_combination,
     positions_of_texts,
 )
-from bayesblina.patients.stays import (
-    words_of_stays,
-)
+from bayesblina.patients.stays import SEEN_IN
 
 # Stays that DuckDB collects at a time: its lists, unlike all else, must fit into memory.
 COLLECTED = 3_000_000
@@ -265,10 +263,10 @@ def _lines(counts: Mapping[str, Ints], courses: Courses, names: Sequence[str]) -
         for kind, what in changed.items()
     ]
     for index, phase in enumerate(names):
-        stays, *patients = counts.get(f"stays {index}", np.zeros(3, dtype=np.int64)).tolist()
+        _, *patients = counts.get(f"stays {index}", np.zeros(3, dtype=np.int64)).tolist()
         lines += [
             Line(step="stays", phase=phase, what=what, patients=(), count=count)
-            for what, count in zip(words_of_stays(stays), patients, strict=True)
+            for what, count in zip(SEEN_IN, patients, strict=True)
             if count
         ]
     return tuple(lines)

@@ -396,6 +396,27 @@ def walks_since_entry(person_time: PersonTime, design: Design) -> Walks:
     return walks(distances, inside + PSEUDO_EVENTS)
 
 
+def _of_walk(
+    dim: str,
+    labels: tuple[object, ...],
+    prior: SpreadPrior,
+    walk: Walks,
+    endpoint: int,
+    label_of: Callable[[int, Ints, Ints], tuple[Ints, Floats]],
+) -> Departures:
+    """Take an endpoint's walk around the exposed phase's log hazard ratio."""
+    return Departures(
+        name=f"log_hazard_ratio_by_{dim}",
+        dim=dim,
+        labels=labels,
+        around=True,
+        prior=prior,
+        relative=walk.inverse_roughness[endpoint],
+        basis=walk.basis[endpoint],
+        label_of=label_of,
+    )
+
+
 def departures_of(
     definition: ModelDefinition, person_time: PersonTime, design: Design, endpoint: int
 ) -> tuple[Departures, ...]:
@@ -418,37 +439,25 @@ def departures_of(
             )
         )
     elif isinstance(kind, PhasesOverTime) and table.sizes["interval"] > 1:
-        walk = walks_over_time(person_time, design)
         departures.append(
-            Departures(
-                name="log_hazard_ratio_by_interval",
-                dim="interval",
-                labels=tuple(table["interval"].values.tolist()),
-                around=True,
-                prior=kind.change,
-                relative=walk.inverse_roughness[endpoint],
-                basis=walk.basis[endpoint],
-                label_of=lambda interval, state, _: (
-                    np.full(state.size, interval),
-                    design.exposed[state],
-                ),
+            _of_walk(
+                "interval",
+                tuple(table["interval"].values.tolist()),
+                kind.change,
+                walks_over_time(person_time, design),
+                endpoint,
+                lambda interval, state, _: (np.full(state.size, interval), design.exposed[state]),
             )
         )
     elif isinstance(kind, PhasesSinceEntry) and design.pieces.shape[1] > 1:
-        walk = walks_since_entry(person_time, design)
         departures.append(
-            Departures(
-                name="log_hazard_ratio_by_piece",
-                dim="piece",
-                labels=tuple(map(str, table["phase"].values[design.pieces.argmax(axis=0)])),
-                around=True,
-                prior=kind.change,
-                relative=walk.inverse_roughness[endpoint],
-                basis=walk.basis[endpoint],
-                label_of=lambda _, state, __: (
-                    design.pieces[state].argmax(axis=1),
-                    design.exposed[state],
-                ),
+            _of_walk(
+                "piece",
+                tuple(map(str, table["phase"].values[design.pieces.argmax(axis=0)])),
+                kind.change,
+                walks_since_entry(person_time, design),
+                endpoint,
+                lambda _, state, __: (design.pieces[state].argmax(axis=1), design.exposed[state]),
             )
         )
     if isinstance(groups, SiteFrailty):

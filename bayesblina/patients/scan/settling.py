@@ -13,9 +13,7 @@ from bayesblina.core.courses import Stays
 from bayesblina.core.errors import NAMED_PATIENTS, Problem
 from bayesblina.patients.declarations import Courses
 from bayesblina.patients.rules import InMemory
-from bayesblina.patients.scan.engines import (
-    array_of,
-)
+from bayesblina.patients.scan.engines import array_of
 from bayesblina.patients.scan.passes import State
 from bayesblina.patients.scan.reading import column_name
 from bayesblina.patients.stay_rules import (
@@ -210,8 +208,8 @@ class _Found:
 class Judging:
     """Counts what is wrong with stays, and what was done: a `passes.Partial`.
 
-    `counts`: patients by what was done, and ``"stays PHASE"``: stays, patients, and those who have
-    more than one.
+    `counts`: patients by what was done, and ``"stays PHASE"``: those who have any, and more than
+    one.
     `problems`: ids of the first patients, and how many there are.
     """
 
@@ -235,7 +233,7 @@ class Judging:
             self._absorb(problem, ids, patients.size)
         counts = {name: np.array([who.size]) for name, who in found.patients.items()}
         for index, (_, often) in enumerate(stays_by_phase(stays, len(self._settling.names))):
-            counts[f"stays {index}"] = np.array([often.sum(), often.size, (often > 1).sum()])
+            counts[f"stays {index}"] = np.array([often.size, (often > 1).sum()])
         self._count(counts)
         return self._settling.settled(batch, stays)
 

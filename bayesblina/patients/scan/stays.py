@@ -263,7 +263,7 @@ def _lines(counts: Mapping[str, Ints], courses: Courses, names: Sequence[str]) -
         for kind, what in changed.items()
     ]
     for index, phase in enumerate(names):
-        _, *patients = counts.get(f"stays {index}", np.zeros(3, dtype=np.int64)).tolist()
+        patients = counts.get(f"stays {index}", np.zeros(2, dtype=np.int64)).tolist()
         lines += [
             Line(step="stays", phase=phase, what=what, patients=(), count=count)
             for what, count in zip(SEEN_IN, patients, strict=True)

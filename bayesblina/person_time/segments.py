@@ -39,16 +39,15 @@ def course_of(patients: Enrolled, question: Question, phase_cuts: Floats | None 
     `phase_cuts`, shape (n_pieces - 1,): times since entering the exposed phase at which time in it
     is cut.
     """
-    courses = None
-    transplant = question.transplant == "phase"
+    courses: CourseLayout | None = None
     if patients.recurring or question.stepped or len(question.exposed_phases) > 1:
-        layout: Layout = courses_layout(patients, question, phase_cuts)
-        courses = layout if isinstance(layout, CourseLayout) else None
+        courses = courses_layout(patients, question, phase_cuts)
+        layout: Layout = courses
     else:
         layout = lay_out(
             patients.phases,
             ends=question.measured == "current",
-            transplant=transplant,
+            transplant=question.transplant == "phase",
             exposed=question.exposure,
             lag=question.lag,
             cuts=() if phase_cuts is None else phase_cuts.tolist(),

@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.arrays import Bools, Floats, Ints, rows_in_runs
 from bayesblina.core.courses import LASTING, CourseLayout, Exposure, Stays, lay_out_courses
-from bayesblina.core.episodes import near, settled, tie_width
+from bayesblina.core.episodes import near, segment, settled, tie_width
 from bayesblina.core.intervals import TIE_TOLERANCE
 
 
@@ -48,12 +48,12 @@ def course_marks(
     """
     exposure = layout.exposure
     # Where a phase lasts until another one, what lies between its stays is in it.
-    runs = _runs(stays, layout.keys, over_gaps=exposure.measure in ("ever", "since_entry"))
+    runs = runs_of(stays, layout.keys, over_gaps=exposure.measure in ("ever", "since_entry"))
     base = runs
     if exposure.measure in LASTING:
         # The steps alone say when the exposed phases count.
         others = stays.of(layout.keys[stays.phase] != 1)
-        base = _runs(others, layout.keys, over_gaps=False)
+        base = runs_of(others, layout.keys)
     parts = _base_marks(base, layout)
     if layout.transplant and transplant is not None:
         who = np.flatnonzero(np.isfinite(transplant))
@@ -62,7 +62,7 @@ def course_marks(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Runs:
+class Runs:
     """Stays of the same key that follow each other without a gap, put together.
 
     `patient`, `key`, `start`, `stop`, shape (run,).
@@ -80,7 +80,11 @@ def _same_as_before(values: Ints) -> Bools:
     return np.asarray(np.diff(values, prepend=-1) == 0)
 
 
-def _runs(stays: Stays, keys: Ints, *, over_gaps: bool) -> _Runs:
+def runs_of(stays: Stays, keys: Ints, *, over_gaps: bool = False) -> Runs:
+    """Put stays together that go on at once, or, over gaps, with the next one of their key.
+
+    `keys`, shape (phase,): number that stays in each phase are told apart by.
+    """
     key = keys[stays.phase]
     goes_on = _same_as_before(stays.patient) & _same_as_before(key)
     if not over_gaps:
@@ -90,7 +94,7 @@ def _runs(stays: Stays, keys: Ints, *, over_gaps: bool) -> _Runs:
     last = np.append(begins[1:], stays.size) - 1 if begins.size else begins
     patient, key, start = stays.patient[begins], key[begins], stays.start[begins]
     more = np.append(patient[1:] == patient[:-1], False) if patient.size else np.zeros(0, bool)
-    return _Runs(
+    return Runs(
         patient=patient,
         key=key,
         start=start,
@@ -103,7 +107,7 @@ def _runs(stays: Stays, keys: Ints, *, over_gaps: bool) -> _Runs:
 _Part = tuple[Ints, Floats, Ints | None, Ints | None]
 
 
-def _base_marks(runs: _Runs, layout: CourseLayout) -> list[_Part]:
+def _base_marks(runs: Runs, layout: CourseLayout) -> list[_Part]:
     """When patients leave phases and enter them, whatever the steps."""
     exposure = layout.exposure
     until_next = exposure.measure in ("ever", "since_entry")
@@ -118,7 +122,7 @@ def _base_marks(runs: _Runs, layout: CourseLayout) -> list[_Part]:
     ]
 
 
-def _step_marks(stays: Stays, runs: _Runs, exposure: Exposure) -> _Part:
+def _step_marks(stays: Stays, runs: Runs, exposure: Exposure) -> _Part:
     """When the measure of the exposure enters its steps, numbered from 1 on."""
     of_exposed = runs.key == 1
     patient, start, stop = (values[of_exposed] for values in (runs.patient, runs.start, runs.stop))
@@ -294,22 +298,18 @@ def cut_at_marks(
     """
     counts = marks.first[rows + 1] - marks.first[rows]
     # One segment more than marks: that before the first.
-    who = np.repeat(np.arange(rows.size), counts + 1)
-    opens = np.concatenate([[0], np.cumsum(counts + 1)[:-1]]).astype(np.int64)[: rows.size]
-    number = np.arange(who.size) - opens[who]
-    at = marks.first[rows][who] + number - 1
-    inside = number > 0
+    who, at = rows_in_runs(marks.first[rows] - 1, counts + 1)
+    inside = at >= marks.first[rows][who]
     lower, state = np.zeros(who.size), np.zeros(who.size, dtype=np.int64)
     lower[inside], state[inside] = marks.time[at[inside]], marks.state[at[inside]]
     own_begin, own_stop = begin[who], stop[who]
     width = tie_width(own_stop, from_times, widths)
     lower = np.where(inside, settled(lower, own_begin, own_stop, width), lower)
     upper = np.append(lower[1:], np.inf)[: who.size]
-    upper[opens + counts] = np.inf
+    upper[np.cumsum(counts + 1) - 1] = np.inf
     # Marks all but at the one before are at it.
     upper = np.where(near(upper, lower) & np.isfinite(upper), lower, upper)
-    start = np.minimum(np.maximum(lower, own_begin), own_stop)
-    end = np.minimum(np.maximum(upper, own_begin), own_stop)
+    start, end = segment((lower, upper), 0, own_begin, own_stop)
     kept = end > start
     return who[kept], state[kept], start[kept], end[kept]
 
@@ -322,20 +322,19 @@ def measure_at(stays: Stays, exposure: Exposure, patient: Ints, time: Floats) ->
     also while in it.
     """
     own = stays.of(np.isin(stays.phase, exposure.phases))
-    runs = _runs(own, np.ones(int(own.phase.max(initial=0)) + 1, dtype=np.int64), over_gaps=False)
+    runs = runs_of(own, np.ones(int(own.phase.max(initial=0)) + 1, dtype=np.int64))
     whose, start, stop = own.patient, own.start, own.stop
     if exposure.measure in ("since_end", "episode"):
         whose, start, stop = runs.patient, runs.start, runs.stop
     first = np.searchsorted(whose, patient)
     counts = np.searchsorted(whose, patient, side="right") - first
-    moment = np.repeat(np.arange(patient.size), counts)
-    at = np.arange(moment.size) - np.repeat(np.cumsum(counts) - counts, counts) + first[moment]
+    moment, at = rows_in_runs(first, counts)
     now = (time - exposure.lag)[moment]
     begun = start[at] < now
     total = np.zeros(patient.size)
     if exposure.measure == "cumulative" and exposure.amount != "cycles":
         had = np.clip(now - start[at], 0.0, stop[at] - start[at])
-        rate = 1.0
+        rate: float | Floats = 1.0
         if exposure.amount == "dose":
             assert own.dose is not None
             rate = (own.dose / (stop - start))[at]

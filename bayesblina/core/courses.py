@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.arrays import Bools, Floats, Ints, rows_in_runs
 from bayesblina.core.episodes import OFF_TREATMENT, TRANSPLANT, Layout, before_first
 from bayesblina.core.intervals import TIE_TOLERANCE
 
@@ -90,12 +90,7 @@ class Stays:
         who = np.flatnonzero(rows) if rows.dtype == np.bool_ else np.asarray(rows, dtype=np.int64)
         first = np.searchsorted(self.patient, who)
         counts = np.searchsorted(self.patient, who, side="right") - first
-        own = np.repeat(np.arange(who.size), counts)
-        at = (
-            np.repeat(first, counts)
-            + np.arange(own.size)
-            - np.repeat(np.cumsum(counts) - counts, counts)
-        )
+        own, at = rows_in_runs(first, counts)
         return replace(self.of(at), patient=own)
 
 

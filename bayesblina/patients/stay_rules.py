@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.arrays import Bools, Floats, Ints, rows_in_runs
 from bayesblina.core.courses import Stays, bridge_gaps
 from bayesblina.core.errors import SpecError, nearest
 from bayesblina.core.intervals import TIE_TOLERANCE, snap_within
@@ -315,9 +315,7 @@ def _swept(stays: Stays, courses: Courses, concerned: Bools, report: _Report) ->
     index = pd.MultiIndex.from_arrays([whose, time])
     first = index.get_indexer(pd.MultiIndex.from_arrays([own.patient, own.start]))
     past = index.get_indexer(pd.MultiIndex.from_arrays([own.patient, own.stop]))
-    counts = past - first
-    stay = np.repeat(np.arange(own.size), counts)
-    piece = first[stay] + np.arange(stay.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    stay, piece = rows_in_runs(first, past - first)
     mask = np.zeros(time.size, dtype=np.int64)
     np.bitwise_or.at(mask, piece, np.int64(1) << own.phase[stay])
     phase, holds, unnamed = _named(courses, own, mask, stay, piece)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.course_marks import runs_of
 from bayesblina.core.courses import Stays
 from bayesblina.core.errors import NAMED_PATIENTS, Problem
 from bayesblina.core.intervals import TIE_TOLERANCE
@@ -141,12 +142,9 @@ def stays_by_phase(stays: Stays, phases: int) -> list[tuple[Ints, Ints]]:
 
     Result, by phase: positions of patients, and their numbers of stays.
     """
-    same = (np.diff(stays.patient, prepend=-1) == 0) & (np.diff(stays.phase, prepend=-1) == 0)
-    before = np.concatenate([[-np.inf], stays.stop[:-1]])[: stays.size]
-    opens = ~(same & (stays.start <= before * (1.0 + TIE_TOLERANCE)))
+    runs = runs_of(stays, np.arange(phases))
     return [
-        np.unique(stays.patient[opens & (stays.phase == index)], return_counts=True)
-        for index in range(phases)
+        np.unique(runs.patient[runs.key == index], return_counts=True) for index in range(phases)
     ]
 
 

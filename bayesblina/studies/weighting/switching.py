@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.arrays import Bools, Floats, Ints, rows_in_runs
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import TIE_TOLERANCE, snap
 from bayesblina.patients.cohort import Cohort
@@ -180,12 +180,7 @@ def _pieces(
     # Which spell a covariate changes in.
     at = np.searchsorted(spells.patient, changes.patient)
     counts = np.searchsorted(spells.patient, changes.patient, side="right") - at
-    change = np.repeat(np.arange(changes.patient.size), counts)
-    of = (
-        np.repeat(at, counts)
-        + np.arange(change.size)
-        - np.repeat(np.cumsum(counts) - counts, counts)
-    )
+    change, of = rows_in_runs(at, counts)
     time = changes.time[change]
     within = (time > spells.start[of]) & (time < spells.stop[of])
     marks = pd.DataFrame(

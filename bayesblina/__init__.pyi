@@ -55,6 +55,7 @@ from .output.analysis import analyse as analyse
 from .output.analysis import analyse_study as analyse_study
 from .output.report.folder import write_report as write_report
 from .output.report.results import read_results as read_results
+from .patients.calendar import Calendar as Calendar
 from .patients.cohort import Cohort as Cohort
 from .patients.declarations import Courses as Courses
 from .patients.declarations import Endpoint as Endpoint

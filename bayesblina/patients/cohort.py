@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -131,8 +131,11 @@ class Cohort:
         Patients of the table who are not in the cohort, by reason.
     persons : ndarray of str, shape (patient,), or None
         Id of the person to whom each row belongs, where rows are pieces or copies of persons, as
-        weighted follow-up has them; None where every row is a person. Whatever leaves patients out
-        takes all rows of a person.
+        weighted follow-up and calendar periods have them; None where every row is a person.
+        Whatever leaves patients out takes all rows of a person.
+    period
+        Name of the covariate that says in which calendar period each row lies, where follow-up is
+        cut by a `Calendar`; None where it is not.
     file_hashes : mapping of str
         SHA-256 of the bytes that were read of each file, by the file's name; of ADaM's, with that
         of the dataset. Empty where tables were in memory.
@@ -160,6 +163,7 @@ class Cohort:
     repairs: tuple[Repair, ...] = ()
     exclusions: tuple[Exclusion, ...] = ()
     persons: NDArray[np.str_] | None = None
+    period: str | None = None
     file_hashes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -213,8 +217,28 @@ class Cohort:
 
     @property
     def size(self) -> int:
-        """Number of patients."""
+        """Number of rows: of patients, or of their pieces."""
         return int(self.patients.size)
+
+    def whole(self) -> Cohort:
+        """Put patients together again whose follow-up is cut at calendar dates.
+
+        Returns
+        -------
+        Cohort
+            One row per patient, without the covariate of periods; the cohort itself where nothing
+            is cut.
+
+        Examples
+        --------
+        >>> import bayesblina as bb
+        >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+        >>> cohort.whole() is cohort
+        True
+        """
+        from bayesblina.patients.pieces import joined
+
+        return joined(self)
 
     @property
     def recurring(self) -> bool:
@@ -243,7 +267,8 @@ class Cohort:
             ``survival::tmerge`` does. With several endpoints, how each lies to the events of the
             others: whether anybody is followed after them, or censored at them or before. Where
             it is not declared which endpoint includes which (``includes`` of `Endpoint`), the
-            lines say so.
+            lines say so. Where follow-up is cut by a `Calendar`, patients are counted, not rows,
+            and at last those followed up in each period, with their events and time.
 
         See Also
         --------
@@ -257,6 +282,11 @@ class Cohort:
         >>> int(table.loc[table["step"] == "read", "patients"].iloc[0])
         267
         """
+        if self.period is not None:
+            from bayesblina.patients.pieces import lines_of_periods
+
+            whole = self.whole().account(cuts=cuts)
+            return replace(whole, lines=(*whole.lines, *lines_of_periods(self)))
         excluded = [
             Line(step="excluded", what=left_out.reason, patients=left_out.patients)
             for left_out in self.exclusions
@@ -294,7 +324,9 @@ class Cohort:
         pandas.DataFrame
             Columns ``patient``, ``endpoint``, ``start``, ``stop``, ``event`` (0 or 1), ``phase``;
             with `cuts` also ``interval``; then the covariates and ``transplant``, if known.
-            `bayesblina.read_counting_process` reads it back.
+            `bayesblina.read_counting_process` reads it back. Rows of periods of a `Calendar` are
+            rows of their patient; to be read back, their covariate is left out and the calendar
+            given again.
 
         Raises
         ------
@@ -316,6 +348,8 @@ class Cohort:
         if taken:
             raise SpecError(f"Rename the covariate '{taken[0]}': a column has that name.")
         bounds, states, state = self._bounds()
+        pieces = self.period is not None and self.persons is not None
+        ids = self.persons if pieces else self.patients
         wanted = validate_cuts(() if cuts is None else cuts)
         tables = []
         for name in names:
@@ -343,7 +377,7 @@ class Cohort:
             tables.append(
                 pd.DataFrame(
                     {
-                        "patient": self.patients[who],
+                        "patient": ids[who],
                         "endpoint": name,
                         "start": start,
                         "stop": stop,
@@ -374,28 +408,33 @@ class Cohort:
         ends = ", ".join(
             f"{name}: {int(outcome.event.sum())} events" for name, outcome in self.endpoints.items()
         )
+        whole = self.whole()
         started = ", ".join(
-            f"{name}: {int(np.isfinite(self.phase_start[:, index]).sum())}"
+            f"{name}: {int(np.isfinite(whole.phase_start[:, index]).sum())}"
             for index, name in enumerate(self.phases)
         )
+        return f"Cohort({self._subjects(whole)}, {self.unit}; {ends}; phases {started})"
+
+    def _subjects(self, whole: Cohort) -> str:
         kind = "synthetic " if self.synthetic else ""
-        return f"Cohort({self.size} {kind}patients, {self.unit}; {ends}; phases {started})"
+        pieces = "" if self.period is None else f" in {self.size} rows by {self.period}"
+        return f"{whole.size} {kind}patients{pieces}"
 
     def _repr_html_(self) -> str:
-        kind = "synthetic " if self.synthetic else ""
+        whole = self.whole()
         rows = [
             (
                 f"{name}: events",
                 f"{int(outcome.event.sum())} of {int(np.isfinite(outcome.entry).sum())}",
             )
-            for name, outcome in self.endpoints.items()
+            for name, outcome in whole.endpoints.items()
         ]
         rows += [
-            (f"{name}: started", str(int(np.isfinite(self.phase_start[:, index]).sum())))
+            (f"{name}: started", str(int(np.isfinite(whole.phase_start[:, index]).sum())))
             for index, name in enumerate(self.phases)
         ]
         rows += [(f"covariate {name}", own.kind) for name, own in self.covariates.items()]
-        return to_html(("Cohort", f"{self.size} {kind}patients, times in {self.unit}"), rows)
+        return to_html(("Cohort", f"{self._subjects(whole)}, times in {self.unit}"), rows)
 
 
 def _stacked(columns: Mapping[str, Floats], like: Floats) -> Floats:

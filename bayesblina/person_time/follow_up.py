@@ -13,9 +13,11 @@ from bayesblina.core.course_marks import CourseMarks, cut_at_marks
 from bayesblina.core.courses import CourseLayout
 from bayesblina.core.episodes import (
     AT_RISK,
+    NEVER_OBSERVED,
     TRANSPLANT,
     cut_follow_up,
     marked_bounds,
+    near,
     order_bounds,
     settle_bounds,
     time_at_risk,
@@ -24,6 +26,7 @@ from bayesblina.core.errors import DataError, Problem, SpecError
 from bayesblina.core.intervals import TIE_TOLERANCE, snap
 from bayesblina.patients.account import Line
 from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.pieces import persons_in_order
 from bayesblina.person_time.question import ENTRY, Question, bind
 from bayesblina.person_time.segments import Course, course_of, marks_of, reasons
 
@@ -70,6 +73,8 @@ class Episodes:
     `time_at_risk`, `events`: totals over the patients who contribute, taken before their time was
     cut.
     `layout`: how states follow from stays, where marks are each patient's own.
+    `persons`, shape (row of the cohort,): number of the patient of each, where patients are cut at
+    calendar dates; None where rows are counted.
     """
 
     endpoint: str
@@ -85,6 +90,12 @@ class Episodes:
     time_at_risk: float
     events: int
     layout: CourseLayout | None = None
+    persons: Ints | None = None
+
+    @property
+    def person(self) -> Ints:
+        """Number of who is counted, shape (episode,)."""
+        return self.patient if self.persons is None else self.persons[self.patient]
 
 
 def find_episodes(
@@ -137,7 +148,7 @@ def find_episodes(
                 own[2 * position + 1],
                 eligible,
                 transplant,
-                landmark[0],
+                _landmarks(cohort, own[2 * position + 1], eligible, landmark[0]),
             ),
         )
         for position, name in enumerate(names)
@@ -175,18 +186,53 @@ def _episodes(
         phases=course.states,
         phase_names=course.phase_names,
         since=course.since,
-        left_out=tuple(
-            LeftOut(
-                endpoint=endpoint,
-                reason=words,
-                patients=tuple(str(patient) for patient in cohort.patients[reason == why]),
-            )
-            for why, words in enumerate(worded)
-            if (reason == why).any()
-        ),
+        left_out=_left_out(cohort, endpoint, worded, reason),
         time_at_risk=float((stop - begin).sum()),
         events=int(event.sum()),
         layout=course.courses,
+        persons=None
+        if cohort.period is None or cohort.persons is None
+        else persons_in_order(cohort.persons)[1],
+    )
+
+
+def _landmarks(cohort: Cohort, entry: Floats, eligible: Floats, landmark: Floats) -> Floats:
+    """Give rows their landmark: none to those that go on after it, of patients at risk there.
+
+    `entry`, `eligible`, shape (row,): when rows enter, and when patients become eligible.
+    """
+    if cohort.period is None or cohort.persons is None:
+        return landmark
+    of = persons_in_order(cohort.persons)[1]
+    first = np.full(of.max() + 1, np.inf)
+    np.fmin.at(first, of, entry)
+    begin = np.maximum(first[of], eligible)
+    goes_on = (begin <= landmark) | near(begin, landmark)
+    goes_on &= (entry > landmark) & ~near(entry, landmark)
+    return np.where(goes_on, -np.inf, landmark)
+
+
+def _left_out(
+    cohort: Cohort, endpoint: str, worded: Sequence[str], reason: Ints
+) -> tuple[LeftOut, ...]:
+    """Say who does not contribute; of patients cut at calendar dates, of whom no row does."""
+    ids = cohort.patients
+    if cohort.period is not None and cohort.persons is not None:
+        ids, of = persons_in_order(cohort.persons)
+        # The latest row under observation says why: what comes before is over by then, too.
+        told = np.full(ids.size, NEVER_OBSERVED)
+        for why in (reason != NEVER_OBSERVED, reason == AT_RISK):
+            rows = np.flatnonzero(why)
+            told[of[rows]] = reason[rows]
+        reason = told
+    return tuple(
+        LeftOut(
+            endpoint=endpoint,
+            reason=words,
+            patients=tuple(str(patient) for patient in ids[reason == why]),
+        )
+        for why, words in enumerate(worded)
+        if (reason == why).any()
     )
 
 
@@ -224,7 +270,7 @@ def entry_times(episodes: Mapping[str, Episodes], question: Question) -> list[Fl
     begins = []
     for cut in episodes.values():
         kind = kinds[cut.phase]
-        first = np.diff(cut.patient, prepend=-1) != 0
+        first = np.diff(cut.person, prepend=-1) != 0
         changed = ~first & (np.diff(kind, prepend=-1) != 0)
         for index, held in enumerate(times):
             held.append(cut.start[changed & (kind == index)])
@@ -242,6 +288,7 @@ def hazard_before_observation(cohort: Cohort, question: Question) -> dict[str, f
     Result: by endpoint: the mean, over the patients who contribute, of the time between the two,
     times events per time at risk.
     """
+    cohort = cohort.whole()
     eligible = np.zeros(cohort.size)
     if question.eligible_from != ENTRY:
         eligible = cohort.phase_start[:, cohort.phases.index(question.eligible_from)]
@@ -279,7 +326,7 @@ def require_comparison(episodes: Mapping[str, Episodes], question: Question) -> 
     require_contents(
         {
             name: Contents(
-                patients=int(np.unique(found.patient).size),
+                patients=int(np.unique(found.person).size),
                 events=float(found.event.sum()),
                 visited=frozenset(
                     np.asarray(roles_of(found.phase_names, question))[found.phase].tolist()
@@ -321,7 +368,7 @@ def require_contents(contents: Mapping[str, Contents], question: Question) -> No
 def account_of(found: Episodes, ids: NDArray[np.str_], roles: Sequence[str]) -> list[Line]:
     """Say who is in the analysis of an endpoint, who is not and why, and where time was spent.
 
-    `ids`, shape (patient,): patient ids, which the episodes number.
+    `ids`, shape (patient,): patient ids, which the episodes number, those of whole patients.
     """
 
     def counted(rows: Bools, step: str, what: str, phase: str = "") -> Line:
@@ -330,7 +377,7 @@ def account_of(found: Episodes, ids: NDArray[np.str_], roles: Sequence[str]) -> 
             endpoint=found.endpoint,
             phase=phase,
             what=what,
-            patients=tuple(str(patient) for patient in ids[np.unique(found.patient[rows])]),
+            patients=tuple(str(patient) for patient in ids[np.unique(found.person[rows])]),
             events=int(found.event[rows].sum()),
             person_time=float((found.stop - found.start)[rows].sum()),
         )

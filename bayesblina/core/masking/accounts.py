@@ -122,6 +122,7 @@ def _orders(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> li
                 steps.index(other["step"]) > steps.index(line["step"])
                 if line["step"] in steps and other["step"] in steps
                 else other["step"] == "read"
+                or (line["step"] == "period" and other["step"] == "observed")
             )
             if not inside or not larger or line["step"] == "recorded" or _never(other):
                 continue
@@ -291,6 +292,8 @@ def _sums(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list
         left = [*of("left out", endpoint=endpoint), *eligible]
         sums += [(total, [*out, *rest]) for total in of("read") for rest in (seen, left)]
         sums += [(total, inside) for total in events]
+        by_period = of("period", endpoint=endpoint, column="events")
+        sums += [(total, by_period) for total in of("observed", endpoint=endpoint, column="events")]
         # Both add up to the cohort, whether or not the number read is shown; and of those under
         # observation and of those who never were, each by itself.
         if len(seen) == 1:

@@ -13,6 +13,7 @@ import numpy as np
 from bayesblina.core.arrays import Floats
 from bayesblina.core.endpoint_order import require_inclusions
 from bayesblina.core.errors import DataError, SpecError
+from bayesblina.patients.calendar import Calendar, require_calendar
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.declarations import Phases
 from bayesblina.patients.readers.adam_courses import (
@@ -66,6 +67,7 @@ def read_adam(
     value_unit: str | None = None,
     same_day: SameDay = "refuse",
     date_format: str = ISO,
+    calendar: Calendar | None = None,
     zero_doses: ZeroDoses | None = None,
     repairs: Repairs | None = None,
     synthetic: bool | None = None,
@@ -117,6 +119,8 @@ def read_adam(
         ``"end of day"`` is what AVAL has.
     date_format
         As for `read_dated_cohort`.
+    calendar
+        Calendar dates at which follow-up is cut, as for `read_cohort`; the time origin is `origin`.
     zero_doses
         What rows of ADEX with EXDOSE = 0 are: ``"leave out"``, skipped doses which start no phase,
         or ``"count"``, doses of a placebo. Must be chosen where there are any in a phase.
@@ -167,6 +171,7 @@ def read_adam(
     manner = AdamTimes(value=value, value_unit=value_unit, same_day=same_day)
     require_filters(filters)
     _require_call(endpoints, unit, covariates, phases, zero_doses, dated=adex is None)
+    require_calendar(calendar, origin=origin)
     require_date_format(date_format)
     per_unit = DAYS_PER_UNIT[unit]
     ordered = {} if isinstance(phases, AdamCourses) else phases
@@ -228,6 +233,8 @@ def read_adam(
             stays=None if read is None else read.stays,
             ordered=read is None or read.ordered,
             combinations={} if read is None else read.combinations,
+            calendar=calendar,
+            zero=zero,
         )
     except DataError as error:
         raise _of_its_dataset(error, people, followed, read_of.adex, same_day) from None

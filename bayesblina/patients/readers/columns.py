@@ -15,8 +15,10 @@ from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.courses import Stays
 from bayesblina.core.endpoint_order import find_shortfalls
 from bayesblina.core.errors import NAMED_PATIENTS, DataError, Problem, SpecError
+from bayesblina.patients.calendar import Calendar
 from bayesblina.patients.cohort import Cohort, Covariate, Exclusion, Repair
 from bayesblina.patients.outcomes import Outcome, courses_of
+from bayesblina.patients.pieces import cut_by_calendar
 from bayesblina.patients.readers.dates import (
     EARLIEST,
     EARLIEST_YEAR,
@@ -37,6 +39,7 @@ CovariateKind = Literal["categorical", "continuous"]
 
 MOST_LEVELS = 50
 LONGEST_TEXT = 200
+NO_ORIGIN = "missing dates of origin"
 NOT_NUMBERS = "values that are not numbers"
 DECIMAL = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 
@@ -219,6 +222,15 @@ class Columns:
             or [np.full(len(self.frame), np.nan)]
         )
 
+    def origins(self, calendar: Calendar | None) -> Floats | None:
+        """Read the days on which patients' time begins, where a calendar cuts follow-up."""
+        if calendar is None or calendar.origin is None:
+            return None
+        days = self.dates(calendar.origin)
+        missing = self.text(calendar.origin) == ""
+        self.report(calendar.origin, missing, NO_ORIGIN, "Every patient needs one.")
+        return days
+
     def partial(self, column: str) -> Bools:
         """Say which rows hold a date of which only the year or the month is known."""
         return self._days(column).partial
@@ -358,11 +370,14 @@ def make_cohort(
     stays: Stays | None = None,
     ordered: bool = True,
     combinations: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    calendar: Calendar | None = None,
+    zero: Floats | None = None,
 ) -> Cohort:
     """Make the repairs that were asked for, and a cohort, or raise all problems at once.
 
     `columns`: the columns read; their problems are raised together with the cohort's. All arrays
     are in the order of their rows.
+    `zero`, shape (patient,): days since 1970 of the time origins, where a calendar cuts follow-up.
     """
     done = list(made)
     if columns.partial_dates != "refuse":
@@ -408,7 +423,7 @@ def make_cohort(
     except DataError as error:
         raise DataError(_merge(columns, error.problems, roles), source=source) from None
     raise_problems(columns.problems, source)
-    return cohort
+    return cohort if calendar is None or zero is None else cut_by_calendar(cohort, calendar, zero)
 
 
 def _report_shortfalls(

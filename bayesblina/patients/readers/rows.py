@@ -15,6 +15,7 @@ from bayesblina.core.endpoint_order import require_includes, require_inclusions
 from bayesblina.core.episodes import OFF_TREATMENT, before_first, state_bounds
 from bayesblina.core.errors import SpecError, nearest
 from bayesblina.core.intervals import snap
+from bayesblina.patients.calendar import Calendar, require_calendar
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.declarations import RESERVED_PHASES, Phases, Recorded, require_recorded
 from bayesblina.patients.readers.columns import (
@@ -32,6 +33,8 @@ from bayesblina.patients.readers.course_rows import (
     phase_times,
     stays_of_rows,
 )
+from bayesblina.patients.readers.dates import ISO
+from bayesblina.patients.readers.roles import require_date_of_origin, role_of_origin
 from bayesblina.patients.readers.sources import (
     hashes,
     load_table,
@@ -57,6 +60,8 @@ def read_counting_process(
     endpoint: str | None = None,
     covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
     transplant: str | None = None,
+    calendar: Calendar | None = None,
+    date_format: str = ISO,
     recorded: Mapping[str, Recorded] | Recorded | None = None,
     includes: Mapping[str, Sequence[str]] | None = None,
     repairs: Repairs | None = None,
@@ -94,6 +99,8 @@ def read_counting_process(
         As for `read_cohort`; a covariate must not change within a patient.
     transplant
         Column with the time of transplant, the same in all of a patient's rows.
+    calendar, date_format
+        As for `read_cohort`; the date of the origin is the same in all of a patient's rows.
     recorded
         How events are recorded, as for `Endpoint`: of all endpoints alike, or by endpoint.
     includes
@@ -150,9 +157,18 @@ def read_counting_process(
     wanted = [*given.values(), *covariates]
     given |= {} if endpoint is None else {"endpoint": endpoint}
     given |= {} if transplant is None else {"transplant": transplant}
+    require_calendar(calendar)
+    require_date_of_origin(date_format, calendar)
+    given |= role_of_origin(calendar)
     require_roles(given, covariates)
     require_columns(frame, [*wanted, *given.values()], source)
-    columns = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
+    columns = Columns(
+        frame,
+        patient,
+        partial_dates="refuse" if repairs is None or calendar is None else repairs.partial_dates,
+        date_format=date_format,
+        numbers=np.arange(1, len(frame) + 1),
+    )
     # Patients in the order of their first rows.
     who = pd.factorize(columns.ids)[0].astype(np.int64)
     first_row = np.unique(who, return_index=True)[1]
@@ -174,9 +190,8 @@ def read_counting_process(
     if before is not None:
         rows = rows.off_again()
     check_sequence(columns, rows, given, names, order)
-    _check_constant(
-        columns, [*covariates, *([] if transplant is None else [transplant])], first_row[who]
-    )
+    constant = [given[role] for role in ("transplant", "calendar.origin") if role in given]
+    _check_constant(columns, [*covariates, *constant], first_row[who])
     raise_problems(columns.problems, source)
     starts, stops, stays = _histories(columns, rows, names, order, phase)
     single = columns.narrowed(first_row)
@@ -200,6 +215,8 @@ def read_counting_process(
         source=source,
         synthetic=synthetic,
         file_hashes=hashes(frame, source),
+        calendar=calendar,
+        zero=single.origins(calendar),
     )
 
 
@@ -238,7 +255,8 @@ def _roles_of_cohort(
     given: Mapping[str, str], endpoints: Sequence[str], phases: Sequence[str]
 ) -> dict[str, str]:
     """Map the roles of a cohort's columns to those of the rows."""
-    roles = {role: given[role] for role in ("patient", "transplant") if role in given}
+    of_patients = ("patient", "transplant", "calendar.origin")
+    roles = {role: given[role] for role in of_patients if role in given}
     kinds = {"time": "stop", "event": "event", "entry": "start"}
     roles |= {f"{name}.{kind}": given[of] for name in endpoints for kind, of in kinds.items()}
     return roles | {

@@ -11,11 +11,23 @@ import numpy as np
 from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.endpoint_order import require_includes, require_inclusions
 from bayesblina.core.errors import SpecError
+from bayesblina.patients.calendar import Calendar, require_calendar
 from bayesblina.patients.cohort import Cohort, Repair
 from bayesblina.patients.declarations import Courses, Endpoint, Phases, Recorded, require_recorded
 from bayesblina.patients.outcomes import Outcome
-from bayesblina.patients.readers.columns import Columns, CovariateKind, Repairs, make_cohort
+from bayesblina.patients.readers.columns import (
+    NO_ORIGIN,
+    Columns,
+    CovariateKind,
+    Repairs,
+    make_cohort,
+)
 from bayesblina.patients.readers.dates import ISO, require_date_format, within_follow_up
+from bayesblina.patients.readers.roles import (
+    require_date_of_origin,
+    role_of_origin,
+    roles_of_columns,
+)
 from bayesblina.patients.readers.sources import (
     hashes,
     load_table,
@@ -38,6 +50,8 @@ def read_cohort(
     phases: Phases | Courses,
     covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
     transplant: str | None = None,
+    calendar: Calendar | None = None,
+    date_format: str = ISO,
     repairs: Repairs | None = None,
     synthetic: bool | None = None,
 ) -> Cohort:
@@ -62,6 +76,11 @@ def read_cohort(
         ``"categorical"`` or ``"continuous"``.
     transplant
         Column with the time of transplant, if there is one.
+    calendar
+        Calendar dates at which follow-up is cut, each patient's into a row for each period, which
+        becomes a covariate. It names the column with the date of the patients' time origin.
+    date_format
+        How that column writes dates, as for `read_dated_cohort`.
     repairs
         Repairs to make; by default none, and whatever is wrong is an error.
     synthetic
@@ -76,7 +95,8 @@ def read_cohort(
     Raises
     ------
     DataError
-        If the table cannot be read or anything in it is wrong, with all problems at once.
+        If the table cannot be read or anything in it is wrong, with all problems at once; or
+        nobody is followed up in a period of the calendar.
     SpecError
         If the call itself is impossible.
 
@@ -103,10 +123,19 @@ def read_cohort(
     """
     frame, source = load_table(table)
     endpoints = check_call(endpoints, Endpoint, phases, covariates)
-    roles = roles_of_columns(patient, endpoints, phases, transplant)
+    require_calendar(calendar)
+    require_date_of_origin(date_format, calendar)
+    roles = roles_of_columns(patient, endpoints, phases, transplant) | role_of_origin(calendar)
     require_roles(roles, covariates, phases.names)
     require_columns(frame, [*roles.values(), *covariates], source)
-    columns = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
+    columns = Columns(
+        frame,
+        patient,
+        # Nothing else here is a date.
+        partial_dates="refuse" if repairs is None or calendar is None else repairs.partial_dates,
+        date_format=date_format,
+        numbers=np.arange(1, len(frame) + 1),
+    )
     outcomes = {}
     for name, endpoint in endpoints.items():
         time = columns.times(endpoint.time)
@@ -134,6 +163,8 @@ def read_cohort(
         stays=None if read is None else read.stays,
         ordered=read is None or read.ordered,
         combinations={} if read is None else read.combinations,
+        calendar=calendar,
+        zero=columns.origins(calendar),
     )
 
 
@@ -188,6 +219,7 @@ def read_dated_cohort(
     transplant: str | None = None,
     same_day: SameDay = "refuse",
     date_format: str = ISO,
+    calendar: Calendar | None = None,
     repairs: Repairs | None = None,
     synthetic: bool | None = None,
 ) -> Cohort:
@@ -224,6 +256,8 @@ def read_dated_cohort(
         What numbers, and texts that are no ISO 8601 dates, are: ``"SAS"`` (days since 1960),
         ``"SAS datetime"`` (seconds since 1960), or a pattern of `datetime.datetime.strptime` such
         as ``"%d%b%Y"`` for 03JAN2014. By default they are refused.
+    calendar
+        Calendar dates at which follow-up is cut, as for `read_cohort`; the time origin is `origin`.
     repairs
         Repairs to make, partial dates among them; by default none.
     synthetic
@@ -266,6 +300,7 @@ def read_dated_cohort(
     """
     frame, source = load_table(table)
     endpoints = check_call(endpoints, DatedEndpoint, phases, covariates)
+    require_calendar(calendar, origin=origin)
     require_date_format(date_format)
     refuse(
         (
@@ -324,6 +359,8 @@ def read_dated_cohort(
         stays=None if read is None else read.stays,
         ordered=read is None or read.ordered,
         combinations={} if read is None else read.combinations,
+        calendar=calendar,
+        zero=zero,
     )
 
 
@@ -428,7 +465,7 @@ def _read_days(
         ends.append(end)
         previous = np.fmax.reduce([previous, start, end])
     missing = columns.text(origin) == ""
-    columns.report(origin, missing, "missing dates of origin", "Every patient needs one.")
+    columns.report(origin, missing, NO_ORIGIN, "Every patient needs one.")
     return _Days(
         zero=zero,
         entry=entry,
@@ -446,22 +483,6 @@ def _ends_of_days(starts: Floats, ends: Floats) -> Floats:
     later = np.triu(np.ones((starts.shape[1],) * 2, dtype=bool), k=1)
     replaced = ((ends[:, :, None] == starts[:, None, :]) & later).any(axis=2)
     return np.where(replaced, ends, ends + 1.0)
-
-
-def roles_of_columns(
-    patient: str,
-    endpoints: Mapping[str, Endpoint],
-    phases: Phases | Courses,
-    transplant: str | None,
-) -> dict[str, str]:
-    """Map each role of a column (`bayesblina.patients.rules`) to the user's column."""
-    roles: dict[str, str | None] = {"patient": patient}
-    for name, endpoint in endpoints.items():
-        roles |= {f"{name}.{kind}": getattr(endpoint, kind) for kind in ("time", "event", "entry")}
-    for name, phase in phases.items():
-        roles |= {f"{name}.start": phase.start, f"{name}.end": phase.end}
-    roles["transplant"] = transplant
-    return {role: column for role, column in roles.items() if column is not None}
 
 
 def check_call[E: (Endpoint, DatedEndpoint)](

@@ -12,6 +12,7 @@ from bayesblina.core.errors import Problem
 from bayesblina.patients.account import BRIEF, NOT_BRIEF, Account, Line
 from bayesblina.patients.declarations import Courses, Endpoint, Phases
 from bayesblina.patients.readers.columns import CovariateKind
+from bayesblina.patients.readers.roles import roles_of_columns
 from bayesblina.patients.readers.sources import (
     file_error,
     raise_problems,
@@ -21,7 +22,7 @@ from bayesblina.patients.readers.sources import (
     sha256_of,
     sha256_of_all,
 )
-from bayesblina.patients.readers.wide import check_call, roles_of_columns
+from bayesblina.patients.readers.wide import check_call
 from bayesblina.patients.rules import (
     NEAR_TIES,
     NearTies,

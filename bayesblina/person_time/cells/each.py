@@ -68,7 +68,7 @@ def tabulate_each(
         covariates=described,
         question=question,
         compression=compression,
-        size=cohort.size,
+        size=cohort.size if labelled.persons is None else int(labelled.persons.max()) + 1,
         by_patient=by_patient,
         weighted=weight is not None and bool((weight[used] != 1.0).any()),
         courses=courses,
@@ -78,6 +78,8 @@ def tabulate_each(
     )
     if cohort.persons is not None:
         table.attrs["persons"] = int(np.unique(cohort.persons[used]).size)
+    if cohort.period is not None:
+        table.attrs["period"] = cohort.period
     # States that nobody is ever in have no entry.
     position = {name: index for index, name in enumerate(table["phase"].values.tolist())}
     number = np.array([position.get(name, -1) for name in labelled.phases], dtype=np.int64)
@@ -192,7 +194,7 @@ def _sums(
         spent = own.stop - own.start
         np.minimum.at(first_in[index], own.phase, own.start)
         np.maximum.at(longest_in[index], own.phase, spent)
-        seen = np.unique(own.patient * states + own.phase)
+        seen = np.unique(own.person * states + own.phase)
         visitors[index] = np.bincount(seen % states, minlength=states)
         at_risk, died = own.time_at_risk, float(own.events)
         if weight is not None:
@@ -200,7 +202,7 @@ def _sums(
             died = float(weight[own.patient[own.event]].sum())
         totals.append(
             {
-                "contributors": float(np.unique(own.patient).size),
+                "contributors": float(np.unique(own.person).size),
                 "out": float(sum(left.size for left in own.left_out)),
                 "first": float(own.start.min(initial=np.inf)),
                 "last": float(own.stop.max(initial=0.0)),

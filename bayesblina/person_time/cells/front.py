@@ -126,8 +126,15 @@ def person_time(
             landmarks=landmarks,
         )
     weight = valid_weights(weights, cohort)
+    if cohort.period is not None and courses is not None:
+        raise SpecError(
+            "Illness-death courses need the whole follow-up of each patient, from one endpoint to "
+            "the next, and here it is cut at calendar dates: read the patients without a calendar."
+        )
     size = getattr(cohort, "size", 0)
-    if size >= MANY and courses is None and not by_patient and _numbered(cohort):
+    # Who has several rows is counted once, which takes a look at single patients.
+    in_one_pass = courses is None and not by_patient and cohort.period is None
+    if size >= MANY and in_one_pass and _numbered(cohort):
         from bayesblina.person_time.cells.many import tabulate_many
 
         return tabulate_many(

@@ -14,6 +14,7 @@ from bayesblina.core.courses import CourseLayout
 from bayesblina.core.errors import EstimandError
 from bayesblina.core.intervals import TIE_TOLERANCE, interval_of, split
 from bayesblina.patients.account import DECLARED, UNDECLARED, Account, Line, to_html
+from bayesblina.patients.pieces import persons_in_order
 from bayesblina.person_time.cells.patterns import CovariateTerms
 from bayesblina.person_time.cells.people import Lazily, Patients, Persons
 from bayesblina.person_time.compression import Compression
@@ -89,19 +90,19 @@ class PersonTime:
         return int(self.table.attrs.get("persons", self.size)) < self.size
 
     @property
+    def by_period(self) -> bool:
+        """Whether patients are cut at calendar dates; then those are counted who were cut."""
+        return bool(self.table.attrs.get("period", ""))
+
+    @property
     def persons(self) -> Persons:
         """Whose the rows of ``people`` are."""
         people = self.patients().people
         if "person" not in people:
             ids = np.asarray(people["patient"].values, dtype=str)
             return Persons(ids=ids, of=np.arange(ids.size))
-        ids, first, of = np.unique(
-            people["person"].values.astype(str), return_index=True, return_inverse=True
-        )
-        order = np.argsort(first)
-        rank = np.empty_like(order)
-        rank[order] = np.arange(order.size)
-        return Persons(ids=ids[order], of=rank[of.reshape(-1)])
+        ids, of = persons_in_order(people["person"].values.astype(str))
+        return Persons(ids=ids, of=of)
 
     def _everybody(self) -> Patients:
         if not self.complete:
@@ -305,7 +306,7 @@ class PersonTime:
             # A scan has no account of its own.
             lines = [line for name in self.endpoints for line in self._summed_lines(name, roles)]
             return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
-        ids = self.people["patient"].values
+        ids = self.persons.ids if self.by_period else self.people["patient"].values
         lines = [
             line
             for name in self.endpoints
@@ -387,6 +388,7 @@ class PersonTime:
             left_out=tuple(left for left in self.left_out if left.endpoint == endpoint),
             time_at_risk=float((stop - start).sum()),
             events=int(event.sum()),
+            persons=self.persons.of if self.by_period else None,
         )
 
     def _totals(self) -> tuple[tuple[str, float, float], ...]:

@@ -1,0 +1,234 @@
+"""Patients cut into rows at dates, one for each calendar period, and put together again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.courses import Stays
+from bayesblina.core.errors import DataError, Problem, SpecError
+from bayesblina.patients.account import Line
+from bayesblina.patients.calendar import Calendar
+from bayesblina.patients.cohort import Cohort, Covariate
+from bayesblina.patients.outcomes import Outcome
+from bayesblina.patients.rules import DAYS_PER_UNIT, InMemory, tie_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Cut:
+    """One endpoint's follow-up in each period.
+
+    `begin`, `stop`, shape (patient, period): time at risk in it.
+    `inside`, shape (patient, period): whether there is any.
+    `last`, shape (patient, period): whether follow-up ends in it.
+    """
+
+    begin: Floats
+    stop: Floats
+    inside: Bools
+    last: Bools
+
+
+def cut_by_calendar(cohort: Cohort, calendar: Calendar, zero: Floats) -> Cohort:
+    """Make of each patient a row for each calendar period in which there is follow-up.
+
+    A row enters at the beginning of its period and leaves at its end; it has the event only in the
+    period of the event, and of phases, stays and transplants those that begin before it ends.
+    Patients under observation for no endpoint have one row.
+
+    `zero`, shape (patient,): days since 1970 of each patient's time origin.
+    """
+    if calendar.name in cohort.covariates:
+        raise SpecError(
+            f"calendar.name: the cohort has a covariate '{calendar.name}' already: name the "
+            "periods otherwise."
+        )
+    moments = _moments(cohort, (calendar.days - zero[:, None]) / DAYS_PER_UNIT[cohort.unit])
+    endpoints, covariates = cohort.endpoints, cohort.covariates
+    cuts = {name: _cut_endpoint(own, moments, cohort.unit) for name, own in endpoints.items()}
+    there = np.any([own.inside for own in cuts.values()], axis=0)
+    _require_follow_up(calendar, there, cohort.source)
+    nobody = np.flatnonzero(~there.any(axis=1))
+    there[nobody, (moments[nobody] <= 0).sum(axis=1)] = True
+    row, period = np.nonzero(there)
+    final = np.append(np.diff(row) != 0, True)
+    end = np.max([np.where(own.inside, own.stop, -np.inf) for own in cuts.values()], axis=0)
+    end = np.where(final, np.inf, end[row, period])
+    start = cohort.phase_start[row]
+    ahead = start >= end[:, None]
+    pieces = replace(
+        cohort,
+        patients=_ids(cohort.patients, row, np.asarray(calendar.levels)[period]),
+        endpoints={name: _rows_of(endpoints[name], own, row, period) for name, own in cuts.items()},
+        phase_start=np.where(ahead, np.nan, start),
+        phase_end=np.where(ahead, np.nan, cohort.phase_end[row]),
+        stays=None if cohort.stays is None else _stays_before(cohort.stays, row, end),
+        transplant=None if cohort.transplant is None else _before(cohort.transplant[row], end),
+        covariates={
+            **{name: replace(own, values=own.values[row]) for name, own in covariates.items()},
+            calendar.name: Covariate(
+                kind="categorical", values=period.astype(np.float64), levels=calendar.levels
+            ),
+        },
+        persons=cohort.patients[row],
+        period=calendar.name,
+    )
+    # What all but meets a cut is no repair of the patient's data.
+    return pieces if pieces.repairs == cohort.repairs else replace(pieces, repairs=cohort.repairs)
+
+
+def persons_in_order(persons: NDArray[np.str_]) -> tuple[NDArray[np.str_], Ints]:
+    """Number persons in the order of their first rows.
+
+    `persons`, shape (row,): whose each row is.
+    Result: their ids, shape (person,), and the number of each row's, shape (row,).
+    """
+    ids, first, of = np.unique(persons, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(order.size)
+    return ids[order], rank[of.reshape(-1)]
+
+
+def joined(cohort: Cohort) -> Cohort:
+    """Put rows of one person together again, as the patient was before they were cut.
+
+    What is known of the person's phases is what the last row knows. The covariate of periods is
+    left out.
+    """
+    if cohort.period is None or cohort.persons is None:
+        return cohort
+    _, of = persons_in_order(cohort.persons)
+    order = np.lexsort((cohort.covariates[cohort.period].values, of))
+    opens = np.flatnonzero(np.diff(of[order], prepend=-1))
+    earliest = order[opens]
+    last = order[np.append(opens[1:], order.size) - 1]
+    return replace(
+        cohort,
+        patients=cohort.persons[last],
+        endpoints={
+            name: replace(
+                own,
+                time=np.fmax.reduceat(own.time[order], opens),
+                event=np.logical_or.reduceat(own.event[order], opens),
+                entry=np.fmin.reduceat(own.entry[order], opens),
+            )
+            for name, own in cohort.endpoints.items()
+        },
+        phase_start=cohort.phase_start[last],
+        phase_end=cohort.phase_end[last],
+        stays=None if cohort.stays is None else cohort.stays.of_patients(last),
+        transplant=None if cohort.transplant is None else cohort.transplant[last],
+        covariates={
+            name: replace(own, values=own.values[earliest])
+            for name, own in cohort.covariates.items()
+            if name != cohort.period
+        },
+        persons=None,
+        period=None,
+    )
+
+
+def lines_of_periods(cohort: Cohort) -> list[Line]:
+    """Say who is followed up in each period, by endpoint, with events and time."""
+    assert cohort.period is not None
+    assert cohort.persons is not None
+    covariate = cohort.covariates[cohort.period]
+    lines = []
+    for name, outcome in cohort.endpoints.items():
+        seen = np.isfinite(outcome.entry)
+        for code, level in enumerate(covariate.levels):
+            rows = seen & (covariate.values == code)
+            lines.append(
+                Line(
+                    step="period",
+                    endpoint=name,
+                    what=level,
+                    patients=tuple(map(str, cohort.persons[rows])),
+                    events=int(outcome.event[rows].sum()),
+                    person_time=float((outcome.time - outcome.entry)[rows].sum()),
+                )
+            )
+    return lines
+
+
+def _moments(cohort: Cohort, moments: Floats) -> Floats:
+    """Move cuts that all but meet a time of the patient's to it, the ends of follow-up first.
+
+    Times are rounded, and dates that are one day become numbers that are not. `moments`, shape
+    (patient, cut).
+    """
+    tie, arithmetic, moved = tie_of(cohort.unit), InMemory(), moments.copy()
+    if cohort.stays is not None:
+        who = cohort.stays.patient
+        for values in (cohort.stays.start, cohort.stays.stop):
+            with np.errstate(invalid="ignore"):
+                stay, cut = np.nonzero(tie.near(moments[who], values[:, None], arithmetic))
+            moved[who[stay], cut] = values[stay]
+    marks = [*cohort.phase_end.T, *cohort.phase_start.T]
+    marks += [] if cohort.transplant is None else [cohort.transplant]
+    outcomes = tuple(cohort.endpoints.values())
+    marks += [own.entry for own in outcomes] + [own.time for own in reversed(outcomes)]
+    for mark in marks:
+        near = tie.near(moments, mark[:, None], arithmetic)
+        moved = np.where(near, mark[:, None], moved)
+    return moved
+
+
+def _cut_endpoint(outcome: Outcome, moments: Floats, unit: str) -> _Cut:
+    """Cut one endpoint's follow-up at each patient's moments."""
+    time, entry = outcome.time[:, None], outcome.entry[:, None]
+    near = tie_of(unit).near(moments, time, InMemory())
+    own, edge = np.where(near, time, moments), np.full((moments.shape[0], 1), np.inf)
+    low, high = np.concatenate([-edge, own], axis=1), np.concatenate([own, edge], axis=1)
+    begin, stop = np.maximum(entry, low), np.minimum(time, high)
+    inside = stop > begin
+    return _Cut(begin=begin, stop=stop, inside=inside, last=inside & (time <= high))
+
+
+def _rows_of(outcome: Outcome, cut: _Cut, row: Ints, period: Ints) -> Outcome:
+    """Take an endpoint's follow-up in some periods; where there is none, nobody is observed."""
+    inside = cut.inside[row, period]
+    return replace(
+        outcome,
+        time=np.where(inside, cut.stop[row, period], np.nan),
+        event=outcome.event[row] & cut.last[row, period],
+        entry=np.where(inside, cut.begin[row, period], np.nan),
+    )
+
+
+def _before(times: Floats, end: Floats) -> Floats:
+    """Leave what lies before the end of each row."""
+    return np.where(times >= end, np.nan, times)
+
+
+def _stays_before(stays: Stays, row: Ints, end: Floats) -> Stays:
+    """Take each row's stays, but for those that begin after it."""
+    of_rows = stays.of_patients(row)
+    return of_rows.of(of_rows.start < end[of_rows.patient])
+
+
+def _ids(patients: NDArray[np.str_], row: Ints, periods: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Name rows by their person, and where there are several by the period too."""
+    ids = patients[row].astype(str)
+    several = np.bincount(row)[row] > 1
+    return np.where(several, np.char.add(np.char.add(ids, ", "), periods), ids)
+
+
+def _require_follow_up(calendar: Calendar, there: Bools, source: str) -> None:
+    """Refuse periods in which nobody is followed up."""
+    empty = np.asarray(calendar.levels)[~there.any(axis=0)].tolist()
+    if empty:
+        raise DataError(
+            [
+                Problem(
+                    column="calendar.cuts",
+                    found=f"no follow-up {', nor '.join(empty)}",
+                    expected="Leave such cuts out; are the dates those of the time origin?",
+                )
+            ],
+            source=source,
+        )

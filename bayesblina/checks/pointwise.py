@@ -439,6 +439,7 @@ def most_influential(
         raise EstimandError(f"No endpoint '{endpoint}'; there are {', '.join(names)}.")
     if isinstance(count, bool) or count < 1:
         raise SpecError(f"count must be at least 1, got {count!r}.")
+    cohort = cohort.whole()
     row = {str(patient): index for index, patient in enumerate(cohort.patients)}
     ids = [str(patient) for patient in found["patient"].values]
     if not set(ids) <= set(row):

@@ -119,11 +119,11 @@ def more_cuts(person_time: PersonTime) -> Floats:
 
     Beside the cuts there are, twice as many quantiles of each kind of entry as by default.
     """
-    episodes, people = person_time.episodes, person_time.people
+    episodes, people, persons = person_time.episodes, person_time.people, person_time.persons
     endpoint, patient, phase, start = (
         episodes[name].values for name in ("endpoint", "patient", "phase", "start")
     )
-    first = start == people["begin"].values[endpoint, patient]
+    first = start == persons.follow_up(people)[0][endpoint, persons.of[patient]]
     kinds = [start[first & (start > 0)]]
     kinds += [start[~first & (phase == one)] for one in np.unique(phase[~first])]
     ends = people["exit"].values[people["event"].values]

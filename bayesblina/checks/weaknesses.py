@@ -173,12 +173,13 @@ def _left_behind(fit: Fit) -> list[str]:
     person_time, question = fit.person_time, fit.question
     if not person_time.complete or isinstance(fit.definition.endpoints, IllnessDeath):
         return []
-    exits, events = person_time.people["exit"].values, person_time.people["event"].values
+    persons = person_time.persons
+    _, exits, events = persons.follow_up(person_time.people)
     role, where = person_time.table["role"].values, _where(fit)["reference"]
     endpoints = []
     for index, name in enumerate(person_time.endpoints):
-        who, state, start, stop = episodes_of(person_time, name)
-        exposed = role[state] == "exposed"
+        rows, state, start, stop = episodes_of(person_time, name)
+        who, exposed = persons.of[rows], role[state] == "exposed"
         begun = np.full(exits.shape[1], np.inf)
         np.minimum.at(begun, who[exposed], start[exposed])
         ends = (stop == exits[index, who]) & events[index, who]
@@ -255,7 +256,7 @@ def _weights(fit: Fit, *, coarse: bool) -> list[str]:
     known = person_time.weighted and person_time.complete
     if not known or isinstance(fit.definition.borrowing, PowerPrior):
         return []
-    if person_time.in_pieces:
+    if person_time.in_pieces and not person_time.by_period:
         size, pieces = (
             ("some", "") if coarse else (f"{person_time.persons.size}", f"{person_time.size} ")
         )

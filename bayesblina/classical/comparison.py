@@ -392,7 +392,7 @@ def cox_row(
 def naive_row(comparison: Comparison, episodes: Episodes, *, adjusted: bool) -> dict[str, object]:
     """Compare those who are ever exposed with the others, from the start: the mistake."""
     exposed = roles_in(episodes, comparison.question) == "exposed"
-    ever = np.isin(episodes.patient, episodes.patient[exposed])
+    ever = np.isin(episodes.person, episodes.person[exposed])
     row = _row(comparison, episodes, NAIVE, ever, adjusted=adjusted)
     notes = ["biased: exposed before they could be", str(row["note"])]
     return row | {"note": "; ".join(filter(None, notes))}
@@ -404,14 +404,13 @@ def landmark_row(
     """Compare patients at risk by their state at a landmark, whatever happens later."""
     time = snap_to(time, np.concatenate([episodes.start, episodes.stop]))
     now = (episodes.start <= time) & (time < episodes.stop)
-    at_risk = np.isin(episodes.patient, episodes.patient[now]) & (episodes.stop > time)
+    at_risk = np.isin(episodes.person, episodes.person[now]) & (episodes.stop > time)
     state = np.full(comparison.cohort.size, -1)
-    state[episodes.patient[now]] = episodes.phase[now]
-    patient = episodes.patient[at_risk]
+    state[episodes.person[now]] = episodes.phase[now]
     later = replace(
         episodes,
-        patient=patient,
-        phase=state[patient],
+        patient=episodes.patient[at_risk],
+        phase=state[episodes.person[at_risk]],
         start=np.maximum(episodes.start[at_risk], time),
         stop=episodes.stop[at_risk],
         event=episodes.event[at_risk],
@@ -455,7 +454,7 @@ def _row(
         "estimate": np.nan,
         "lower": np.nan,
         "upper": np.nan,
-        "patients": int(used.size),
+        "patients": int(np.unique(episodes.person).size),
         "events": int(episodes.event.sum()),
         "events_exposed": int(episodes.event[exposed].sum()),
         "events_reference": int(episodes.event[reference].sum()),

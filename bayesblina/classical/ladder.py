@@ -168,7 +168,7 @@ def _peto(
         "estimate": ratio,
         "lower": float(compared["peto_lower"]),
         "upper": float(compared["peto_upper"]),
-        "patients": int(np.unique(episodes.patient[in_groups]).size),
+        "patients": int(np.unique(episodes.person[in_groups]).size),
         "events": int(compared["observed"] + compared["observed_reference"]),
         "events_exposed": int(compared["observed"]),
         "events_reference": int(compared["observed_reference"]),

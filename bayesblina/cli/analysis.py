@@ -284,7 +284,7 @@ def validate(
             "command": "validate",
             "exit_code": ANSWERED,
             "valid": True,
-            "patients": cohort.size,
+            "patients": cohort.whole().size if isinstance(cohort, Cohort) else cohort.size,
             "synthetic": cohort.synthetic,
             "estimand": question.estimand(),
             "model": model.name,
@@ -299,7 +299,7 @@ def validate(
             line
             for episodes in find_episodes(cohort, question).values()
             for line in account_of(
-                episodes, cohort.patients, roles_of(episodes.phase_names, question)
+                episodes, cohort.whole().patients, roles_of(episodes.phase_names, question)
             )
         ]
         account = cohort.account(cuts=request.sampling["cuts"] or ())

@@ -269,10 +269,10 @@ def observed_by(fit: Fit) -> Observation:
             earliest=earliest,
             unit=person_time.unit,
         )
-    people = person_time.people
+    begin, end, _ = person_time.persons.follow_up(person_time.people)
     return observation_of(
-        dict(zip(names, people["begin"].values[:count], strict=True)),
-        dict(zip(names, people["exit"].values[:count], strict=True)),
+        dict(zip(names, begin[:count], strict=True)),
+        dict(zip(names, end[:count], strict=True)),
         earliest,
         unit=person_time.unit,
     )

@@ -191,16 +191,18 @@ def _spans_before(
     shares, shape (span,), and the time in each interval, shape (span, interval), the longest span
     first. Many spans are put together, equally many patients in each.
     """
-    people = person_time.patients().people
-    begin = people["begin"].sel(endpoint=endpoint).values
-    pattern = people["pattern" if person_time.compression is None else "category"].values
+    people, persons = person_time.patients().people, person_time.persons
+    begin = persons.follow_up(people)[0][person_time.endpoints.index(endpoint)]
+    # The first row of each: the others are the same patient's, later.
+    first = np.unique(persons.of, return_index=True)[1]
+    pattern = people["pattern" if person_time.compression is None else "category"].values[first]
     known = begin <= landmark
     if design.sources:
         known &= design.source_of[np.where(known, pattern, 0)] == 0
     if not known.any():
         return np.ones(1), np.zeros((1, person_time.table.sizes["interval"]))
     starts, which = np.unique(begin[known], return_inverse=True)
-    weight = np.bincount(which, weights=people["weight"].values[known])
+    weight = np.bincount(which, weights=people["weight"].values[first][known])
     edges = np.concatenate([[0.0], person_time.cuts, [np.inf]])
     low = np.maximum(starts[:, None], edges[:-1])
     spans = np.maximum(np.minimum(landmark, edges[1:]) - low, 0.0)

@@ -43,7 +43,7 @@ def observation(episodes: Mapping[str, Episodes], *, unit: str) -> Observation:
     """Read the bounds of observation off episodes."""
     begin, end = {}, {}
     for name, own in episodes.items():
-        turn = np.concatenate([[True], np.diff(own.patient) != 0])
+        turn = np.concatenate([[True], np.diff(own.person) != 0])
         begin[name] = own.start[turn]
         end[name] = own.stop[np.concatenate([turn[1:], [True]])]
     # By phase, whatever its step.

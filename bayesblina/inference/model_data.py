@@ -111,6 +111,12 @@ def _require_patients(definition: ModelDefinition, cohort: Cohort | CohortScan) 
             "external patients who count less": isinstance(definition.borrowing, PowerPrior),
             "jumps at the event times": isinstance(definition.baseline, Free),
         }
+    elif cohort.period is not None:
+        needed = (
+            "the whole follow-up of each patient; here it is cut at calendar dates: read the "
+            "patients without a calendar (or take cohort.whole()), or take another model, such as "
+            "'primary'."
+        )
     elif cohort.persons is not None:
         needed = (
             "the whole follow-up of each patient; these are pieces or copies of it, each with a "

@@ -50,18 +50,10 @@ class Calendar:
     name: str = "period"
 
     def __post_init__(self) -> None:
-        for argument in ("name", "origin"):
-            value = getattr(self, argument)
-            if not (isinstance(value, str) and value) and not (
-                argument == "origin" and value is None
-            ):
-                raise SpecError(f"calendar.{argument} must be a name, got {value!r}.")
-        if isinstance(self.cuts, str) or not isinstance(self.cuts, Sequence) or not self.cuts:
-            raise SpecError(
-                "calendar.cuts must list at least one date, such as ['2012-01-01', '2016-01-01'], "
-                f"got {self.cuts!r}."
-            )
-        days = [_day_of(cut) for cut in self.cuts]
+        _require_name("name", self.name)
+        if self.origin is not None:
+            _require_name("origin", self.origin)
+        days = [_day_of(cut) for cut in _listed(self.cuts)]
         if any(later <= earlier for earlier, later in pairwise(days)):
             raise SpecError(
                 f"calendar.cuts must be in order, each once, got {', '.join(map(str, days))}."
@@ -84,6 +76,21 @@ class Calendar:
         cuts = tuple(map(str, self.cuts))
         between = (f"{first} to {last}" for first, last in pairwise(cuts))
         return (f"before {cuts[0]}", *between, f"from {cuts[-1]}")
+
+
+def _require_name(argument: str, value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise SpecError(f"calendar.{argument} must be a name, got {value!r}.")
+
+
+def _listed(cuts: object) -> Sequence[object]:
+    """Require a list of cuts."""
+    if isinstance(cuts, str) or not isinstance(cuts, Sequence) or not cuts:
+        raise SpecError(
+            "calendar.cuts must list at least one date, such as ['2012-01-01', '2016-01-01'], got "
+            f"{cuts!r}."
+        )
+    return cuts
 
 
 def _day_of(cut: object) -> date:

@@ -348,8 +348,7 @@ class Cohort:
         if taken:
             raise SpecError(f"Rename the covariate '{taken[0]}': a column has that name.")
         bounds, states, state = self._bounds()
-        pieces = self.period is not None and self.persons is not None
-        ids = self.persons if pieces else self.patients
+        ids = self.patients if self.period is None or self.persons is None else self.persons
         wanted = validate_cuts(() if cuts is None else cuts)
         tables = []
         for name in names:

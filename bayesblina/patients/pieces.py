@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.courses import Stays
 from bayesblina.core.errors import DataError, Problem, SpecError
 from bayesblina.patients.account import Line
 from bayesblina.patients.calendar import Calendar
@@ -55,17 +55,13 @@ def cut_by_calendar(cohort: Cohort, calendar: Calendar, zero: Floats) -> Cohort:
     there[nobody, (moments[nobody] <= 0).sum(axis=1)] = True
     row, period = np.nonzero(there)
     final = np.append(np.diff(row) != 0, True)
-    end = np.max([np.where(own.inside, own.stop, -np.inf) for own in cuts.values()], axis=0)
-    end = np.where(final, np.inf, end[row, period])
-    start = cohort.phase_start[row]
-    ahead = start >= end[:, None]
+    stop = np.max([np.where(own.inside, own.stop, -np.inf) for own in cuts.values()], axis=0)
+    end: Floats = np.where(final, np.inf, stop[row, period])
     pieces = replace(
         cohort,
         patients=_ids(cohort.patients, row, np.asarray(calendar.levels)[period]),
         endpoints={name: _rows_of(endpoints[name], own, row, period) for name, own in cuts.items()},
-        phase_start=np.where(ahead, np.nan, start),
-        phase_end=np.where(ahead, np.nan, cohort.phase_end[row]),
-        stays=None if cohort.stays is None else _stays_before(cohort.stays, row, end),
+        **_treatment_before(cohort, row, end),
         transplant=None if cohort.transplant is None else _before(cohort.transplant[row], end),
         covariates={
             **{name: replace(own, values=own.values[row]) for name, own in covariates.items()},
@@ -81,7 +77,7 @@ def cut_by_calendar(cohort: Cohort, calendar: Calendar, zero: Floats) -> Cohort:
 
 
 def persons_in_order(persons: NDArray[np.str_]) -> tuple[NDArray[np.str_], Ints]:
-    """Number persons in the order of their first rows.
+    """Give persons numbers in the order of their first rows.
 
     `persons`, shape (row,): whose each row is.
     Result: their ids, shape (person,), and the number of each row's, shape (row,).
@@ -102,7 +98,9 @@ def joined(cohort: Cohort) -> Cohort:
     if cohort.period is None or cohort.persons is None:
         return cohort
     _, of = persons_in_order(cohort.persons)
-    order = np.lexsort((cohort.covariates[cohort.period].values, of))
+    # By when they end: a scenario may know nothing of the periods themselves.
+    end = np.fmax.reduce([own.time for own in cohort.endpoints.values()])
+    order = np.lexsort((end, of))
     opens = np.flatnonzero(np.diff(of[order], prepend=-1))
     earliest = order[opens]
     last = order[np.append(opens[1:], order.size) - 1]
@@ -132,12 +130,27 @@ def joined(cohort: Cohort) -> Cohort:
     )
 
 
+def with_treatment_of(cohort: Cohort, whole: Cohort) -> Cohort:
+    """Give rows the phases, or stays, that their patients have in another cohort.
+
+    `whole`: the same patients in the same order, each in one row, as `joined` makes them.
+    """
+    if cohort.period is None or cohort.persons is None:
+        return whole
+    _, of = persons_in_order(cohort.persons)
+    end = np.fmax.reduce([own.time for own in cohort.endpoints.values()])
+    latest = np.full(whole.size, -np.inf)
+    np.fmax.at(latest, of, end)
+    end = np.where(end < latest[of], end, np.inf)
+    return replace(cohort, **_treatment_before(whole, of, end))
+
+
 def lines_of_periods(cohort: Cohort) -> list[Line]:
     """Say who is followed up in each period, by endpoint, with events and time."""
-    assert cohort.period is not None
-    assert cohort.persons is not None
-    covariate = cohort.covariates[cohort.period]
-    lines = []
+    lines: list[Line] = []
+    covariate = cohort.covariates.get(str(cohort.period))
+    if covariate is None or cohort.persons is None:
+        return lines
     for name, outcome in cohort.endpoints.items():
         seen = np.isfinite(outcome.entry)
         for code, level in enumerate(covariate.levels):
@@ -205,10 +218,19 @@ def _before(times: Floats, end: Floats) -> Floats:
     return np.where(times >= end, np.nan, times)
 
 
-def _stays_before(stays: Stays, row: Ints, end: Floats) -> Stays:
-    """Take each row's stays, but for those that begin after it."""
-    of_rows = stays.of_patients(row)
-    return of_rows.of(of_rows.start < end[of_rows.patient])
+def _treatment_before(whole: Cohort, of: Ints, end: Floats) -> dict[str, Any]:
+    """Take the phases, or stays, of whole patients that begin before the ends of their rows.
+
+    `of`, shape (row,): position of the patient of each. `end`, shape (row,): infinite for the last.
+    """
+    start = whole.phase_start[of]
+    ahead = start >= end[:, None]
+    stays = None if whole.stays is None else whole.stays.of_patients(of)
+    return {
+        "phase_start": np.where(ahead, np.nan, start),
+        "phase_end": np.where(ahead, np.nan, whole.phase_end[of]),
+        "stays": None if stays is None else stays.of(stays.start < end[stays.patient]),
+    }
 
 
 def _ids(patients: NDArray[np.str_], row: Ints, periods: NDArray[np.str_]) -> NDArray[np.str_]:

@@ -150,23 +150,25 @@ def coarse_event_times(person_time: PersonTime, posterior_sd: Mapping[str, float
                 f"log hazard ratio, got {sd:g}."
             )
     held = person_time.patients()
-    people, episodes = held.people, held.episodes
+    people, episodes, persons = held.people, held.episodes, person_time.persons
+    begin, end, event = persons.follow_up(people)
+    weight = people["weight"].values[np.unique(persons.of, return_index=True)[1]]
     exposed = np.append(person_time.table["role"].values == "exposed", False)
     inside = exposed[episodes["phase"].values]
     endpoint, who, since = (
         episodes[name].values[inside] for name in ("endpoint", "patient", "start")
     )
-    start = np.full(people["begin"].shape, np.inf)
-    np.minimum.at(start, (endpoint, who), since)
+    start = np.full(begin.shape, np.inf)
+    np.minimum.at(start, (endpoint, persons.of[who]), since)
     per_unit = DAYS_PER_UNIT[person_time.unit]
     by_endpoint = {
         name: coarseness(
-            people["begin"].values[index] * per_unit,
-            people["exit"].values[index] * per_unit,
-            people["event"].values[index],
+            begin[index] * per_unit,
+            end[index] * per_unit,
+            event[index],
             start[index] * per_unit,
             posterior_sd=posterior_sd[name],
-            weight=people["weight"].values,
+            weight=weight,
         )
         for index, name in enumerate(person_time.endpoints)
     }

@@ -294,6 +294,7 @@ def adverse_events(
     ('before consolidation', 'consolidation', 'maintenance')
     """
     require_kind(cohort, Cohort, "cohort")
+    cohort = cohort.whole()
     _require_call(cohort, counted, origin, grade, minimum_grade, flags, leave_out, partial_dates)
     _require_states(cohort, endpoint, phase_end, transplant)
     require_date_format(date_format)

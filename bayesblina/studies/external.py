@@ -128,7 +128,7 @@ def borrowing(fit: Fit, *, mass: float = 0.95) -> pd.DataFrame:
                     "part": part,
                     "name": name,
                     "source": source,
-                    "patients": int(inside.sum()),
+                    "patients": np.unique(person_time.persons.of[inside]).size,
                     "events": int(events[index, inside].sum()),
                     **_compared(apart.get((endpoint, part, name, source)), mass),
                     **gained.get((endpoint, part, name), NOTHING),

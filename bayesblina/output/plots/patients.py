@@ -107,6 +107,7 @@ def swimmer(
     'synthetic patients - single patients: for the analyst, not for release'
     """
     require_kind(cohort, Cohort, "cohort")
+    cohort = cohort.whole()
     chosen(list(cohort.endpoints), endpoint)
     if isinstance(largest, bool) or largest < 1:
         raise SpecError(f"largest must be at least 1, got {largest!r}.")

@@ -232,8 +232,8 @@ def _bands(quantiles: DataArray) -> pd.DataFrame:
 
 def _quartiles(comparison: Comparison) -> tuple[float, ...]:
     """First and third quartile of the times at which eligible patients enter the exposed phase."""
-    cohort, question = comparison.cohort, comparison.question
-    followed = np.unique(np.concatenate([found.patient for found in comparison.episodes.values()]))
+    cohort, question = comparison.cohort.whole(), comparison.question
+    followed = np.unique(np.concatenate([found.person for found in comparison.episodes.values()]))
     phases = [cohort.phases.index(name) for name in question.exposed_phases]
     starts = cohort.phase_start[followed][:, phases]
     times = np.where(np.isnan(starts), np.inf, starts).min(axis=1)

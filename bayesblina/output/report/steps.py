@@ -59,6 +59,8 @@ def by_phase(flow: pd.DataFrame, fit: Fit) -> pd.DataFrame:
         return flow
     episodes, phases = person_time.episodes, person_time.table["phase"].values
     inside = np.isin(phases[episodes["phase"].values], list(pieces))
+    who = episodes["patient"].values
+    who = person_time.persons.of[who] if person_time.by_period else who
     of_pieces = (flow["step"] == "in phase") & flow["phase"].isin(pieces)
     kept = [flow[~of_pieces]]
     for endpoint, rows in flow[of_pieces].groupby("endpoint", sort=False):
@@ -67,7 +69,7 @@ def by_phase(flow: pd.DataFrame, fit: Fit) -> pd.DataFrame:
             rows.iloc[[0]].assign(
                 phase=rows["phase"].map(pieces).iloc[0],
                 # Most were in several pieces.
-                patients=np.unique(episodes["patient"].values[own & inside]).size,
+                patients=np.unique(who[own & inside]).size,
                 events=rows["events"].sum(),
                 person_time=rows["person_time"].sum(),
             )

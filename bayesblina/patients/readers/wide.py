@@ -22,7 +22,12 @@ from bayesblina.patients.readers.columns import (
     Repairs,
     make_cohort,
 )
-from bayesblina.patients.readers.dates import ISO, require_date_format, within_follow_up
+from bayesblina.patients.readers.dates import (
+    ISO,
+    ends_of_days,
+    require_date_format,
+    within_follow_up,
+)
 from bayesblina.patients.readers.roles import (
     require_date_of_origin,
     role_of_origin,
@@ -325,7 +330,7 @@ def read_dated_cohort(
     per_unit = DAYS_PER_UNIT[unit]
     zero, starts, ends = days.zero, days.starts - days.zero[:, None], days.ends - days.zero[:, None]
     if same_day == "end of day":
-        ends = _ends_of_days(starts, ends)
+        ends = ends_of_days(starts, ends)
     outcomes, ends, lengthened = _follow_up(columns, dated, days, ends, same_day, per_unit)
     made = Repair(
         rule="follow-up that ended on its first day lasts half a day",
@@ -476,13 +481,6 @@ def _read_days(
         if transplant is None
         else columns.dates(transplant, after=zero, before=final),
     )
-
-
-def _ends_of_days(starts: Floats, ends: Floats) -> Floats:
-    """Let phases end a day later, but for those in whose place another starts on that day."""
-    later = np.triu(np.ones((starts.shape[1],) * 2, dtype=bool), k=1)
-    replaced = ((ends[:, :, None] == starts[:, None, :]) & later).any(axis=2)
-    return np.where(replaced, ends, ends + 1.0)
 
 
 def check_call[E: (Endpoint, DatedEndpoint)](

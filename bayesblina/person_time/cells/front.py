@@ -232,11 +232,16 @@ def in_cohort_order(values: ArrayLike, cohort: Cohort, *, name: str) -> ArrayLik
     if not isinstance(values, pd.Series):
         return values
     index = pd.Index(as_text(values.index.to_series()))
-    order = index.get_indexer(pd.Index(cohort.patients)) if index.is_unique else np.array([-1])
-    if index.size != cohort.size or (order < 0).any():
+    # All rows of a patient who is cut at calendar dates have the patient's value.
+    whose = cohort.patients
+    if cohort.period is not None and cohort.persons is not None:
+        whose = cohort.persons
+    size = np.unique(whose).size
+    order = index.get_indexer(pd.Index(whose)) if index.is_unique else np.array([-1])
+    if index.size != size or (order < 0).any():
         raise SpecError(
             f"{name}: a Series is matched by patient, so that its index must hold the ids of the "
-            f"cohort's {cohort.size} patients, each once. Values that stand in the cohort's order "
+            f"cohort's {size} patients, each once. Values that stand in the cohort's order "
             f"are given as an array: {name}.to_numpy()."
         )
     return values.iloc[order].to_numpy()

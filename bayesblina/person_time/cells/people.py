@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesblina.core.arrays import Ints
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.person_time.follow_up import LeftOut
 
 
@@ -103,6 +103,35 @@ class Persons:
     def in_pieces(self) -> bool:
         """Whether somebody has more than one row."""
         return self.size < self.of.size
+
+    def follow_up(self, people: xr.Dataset) -> tuple[Floats, Floats, Bools]:
+        """Find when the follow-up of whole persons begins and ends, and whether with the event.
+
+        Parameters
+        ----------
+        people : xarray.Dataset
+            Of `Patients`.
+
+        Returns
+        -------
+        begin, exit : ndarray, shape (endpoint, person)
+            NaN where a person does not contribute.
+        event : ndarray of bool, shape (endpoint, person)
+            Whether there is an event.
+        """
+        dims = ("endpoint", "patient")
+        begin, end, event = (
+            people[name].transpose(*dims).values for name in ("begin", "exit", "event")
+        )
+        if not self.in_pieces:
+            return begin, end, event
+        first, last = np.full((2, begin.shape[0], self.size), np.nan)
+        died = np.zeros(first.shape, dtype=bool)
+        for index in range(begin.shape[0]):
+            np.fmin.at(first[index], self.of, begin[index])
+            np.fmax.at(last[index], self.of, end[index])
+            np.logical_or.at(died[index], self.of, event[index])
+        return first, last, died
 
     def rows(self, chosen: Ints) -> tuple[Ints, Ints]:
         """Find the rows of some persons.

@@ -125,6 +125,11 @@ def _require(
     arms: bool,
 ) -> list[str]:
     """Refuse questions that weights cannot answer; name the covariates of the model of starting."""
+    if cohort.period is not None:
+        raise SpecError(
+            "Weights follow each patient from the beginning to the end, and here follow-up is cut "
+            "at calendar dates: read the patients without a calendar, or take cohort.whole()."
+        )
     given = (question.landmark, question.reference, question.lag or None)
     for name, value in zip(("landmark", "reference", "lag"), given, strict=True):
         if value is not None:

@@ -21,6 +21,7 @@ from bayesblina.hazards.definition import ModelDefinition, change_priors, load_m
 from bayesblina.hazards.effects import make_design
 from bayesblina.inference.model_data import person_time_for
 from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.pieces import with_treatment_of
 from bayesblina.patients.subsets import take_patients
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.follow_up import entry_times, find_episodes, require_comparison
@@ -164,23 +165,31 @@ class Scenario:
             if name not in cohort.covariates:
                 raise SpecError(f"No covariate '{name}'. {nearest(name, list(cohort.covariates))}")
         changed = cohort
-        if self.bridge is not None:
-            changed = bridge(changed, self.bridge)
-        if self.phase_shift or self.phase_jitter:
-            # Before patients are left out, so that a patient's error does not depend on others.
-            changed = move_starts(
-                changed,
-                self.question.exposed_phases,
-                shift=self.phase_shift,
-                jitter=self.phase_jitter,
-                seed=seed,
-            )
+        if self.bridge is not None or self.phase_shift or self.phase_jitter:
+            # Of whole patients: what is moved in one row of a patient is moved in all.
+            changed = with_treatment_of(cohort, self._treated(cohort.whole(), seed=seed))
         changed = take_patients(changed, keep)
         if self.covariates is not None:
             changed = replace(
                 changed, covariates={name: changed.covariates[name] for name in self.covariates}
             )
         return changed if changed is cohort else replace(changed, repairs=(), exclusions=())
+
+    def _treated(self, whole: Cohort, *, seed: int) -> Cohort:
+        """Give patients the scenario's phases, before any are left out.
+
+        A patient's error does not depend on others.
+        """
+        changed = whole if self.bridge is None else bridge(whole, self.bridge)
+        if not (self.phase_shift or self.phase_jitter):
+            return changed
+        return move_starts(
+            changed,
+            self.question.exposed_phases,
+            shift=self.phase_shift,
+            jitter=self.phase_jitter,
+            seed=seed,
+        )
 
 
 def _content(question: Question) -> dict[str, Any]:

@@ -99,9 +99,7 @@ def _results(fitted: Fit) -> tuple[list[dict[str, Any]], Any]:
             **{column: float(table[name][column]) for column in SUMMARY},
             "mean_log": float(logs[:, :, index].mean()),
             "sd_log": float(logs[:, :, index].std(ddof=1)),
-            "patients": int(
-                np.isfinite(person_time.people["exit"].sel(endpoint=name).values).sum()
-            ),
+            "patients": int(person_time.table["contributors"].sel(endpoint=name)),
             "events": float(events.sum()),
             "events_exposed": float(events[:, exposed].sum()),
             **_beside(table[name]),

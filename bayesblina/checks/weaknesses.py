@@ -256,7 +256,7 @@ def _weights(fit: Fit, *, coarse: bool) -> list[str]:
     known = person_time.weighted and person_time.complete
     if not known or isinstance(fit.definition.borrowing, PowerPrior):
         return []
-    if person_time.in_pieces and not person_time.by_period:
+    if person_time.in_pieces and person_time.period is None:
         size, pieces = (
             ("some", "") if coarse else (f"{person_time.persons.size}", f"{person_time.size} ")
         )

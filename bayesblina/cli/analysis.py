@@ -280,13 +280,17 @@ def validate(
         read = read_study(path if study is None else study)
         request = request_of(read, table=None if study is None else path)
         cohort, question, model = request.cohort, request.question, request.model
+        period, size = None, cohort.size
+        if isinstance(cohort, Cohort):
+            period, size = cohort.period, cohort.whole().size
+        estimand = question.estimand(period=period)
         valid = {
             "command": "validate",
             "exit_code": ANSWERED,
             "valid": True,
-            "patients": cohort.whole().size if isinstance(cohort, Cohort) else cohort.size,
+            "patients": size,
             "synthetic": cohort.synthetic,
-            "estimand": question.estimand(),
+            "estimand": estimand,
             "model": model.name,
         }
         if not isinstance(cohort, Cohort):
@@ -306,7 +310,7 @@ def validate(
         account += Account(lines=tuple(flow), unit=cohort.unit)
         manner.say(
             f"{path} is valid.\n  patients: {cohort!r}",
-            *(f"  {attribute}: {words}" for attribute, words in question.estimand().items()),
+            *(f"  {attribute}: {words}" for attribute, words in estimand.items()),
             f"  model: {model.name} ({model.title})\n\n{account!r}",
         )
         if safety is not None:

@@ -11,8 +11,9 @@ import numpy as np
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
-from bayesblina.patients.readers.dates import EARLIEST_YEAR, LATEST_YEAR
 
+# Dates are plausible from the first of these years on, and before the last.
+EARLIEST_YEAR, LATEST_YEAR = 1900, 2100
 # As many as a categorical covariate has levels at most.
 MOST_PERIODS = 50
 

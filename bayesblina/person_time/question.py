@@ -217,8 +217,14 @@ class Question:
                 "the landmark out of the Question."
             )
 
-    def estimand(self) -> dict[str, str]:
+    def estimand(self, *, period: str | None = None) -> dict[str, str]:
         """Put the question into the attributes of ICH E9(R1).
+
+        Parameters
+        ----------
+        period
+            The covariate of calendar periods, where follow-up is cut by a `Calendar`: curves hold
+            each patient's fixed.
 
         Returns
         -------
@@ -261,7 +267,7 @@ class Question:
             "intercurrent events": "; ".join(events) or "none recorded",
             "summary measure": "conditional hazard ratio"
             f"{', by step and averaged over the steps' if self.stepped else ''}; survival curves "
-            "standardised over the population's covariates",
+            f"standardised over the population's covariates{_held(period)}",
         }
 
     def _repr_html_(self) -> str:
@@ -482,3 +488,10 @@ def _unnumbered(name: str) -> str | None:
     """
     stem = re.sub(r"[\W_]*\d+[\W_]*", " ", name).strip().lower()
     return stem if stem and stem != name.lower() else None
+
+
+def _held(period: str | None) -> str:
+    """Say what curves do with calendar periods."""
+    if period is None:
+        return ""
+    return f", each patient's {period} held as it is at the start of the curve (period survival)"

@@ -59,6 +59,7 @@ class Study:
         )
 
         data, adam, folder = self.content.data, self.content.adam, self.path.parent
+        calendar = None if self.content.calendar is None else self.content.calendar.calendar()
         if adam is not None:
             return read_adam(
                 folder / adam.adsl if table is None else table,
@@ -85,6 +86,7 @@ class Study:
                 zero_doses=adam.zero_doses,
                 repairs=None if adam.repairs is None else Repairs(**adam.repairs.model_dump()),
                 synthetic=adam.synthetic,
+                calendar=calendar,
             )
         assert data is not None  # which the file's own check requires
         covariates = _named_covariates(data.covariates)
@@ -118,6 +120,8 @@ class Study:
             transplant=data.transplant,
             repairs=None if data.repairs is None else Repairs(**data.repairs.model_dump()),
             synthetic=data.synthetic,
+            calendar=calendar,
+            date_format=data.date_format,
         )
 
     def _phases(self) -> Phases | Courses:

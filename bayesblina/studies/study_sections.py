@@ -15,6 +15,7 @@ from bayesblina.studies.table_sections import (
     MOST_CHAINS,
     AdamSection,
     AdverseEventsSection,
+    CalendarSection,
     CoursesSection,
     DataSection,
     EndpointSection,
@@ -253,6 +254,7 @@ class StudyFile(Section):
     courses: CoursesSection | None = None
     # The patients in CDISC's datasets, with their endpoints and phases.
     adam: AdamSection | None = None
+    calendar: CalendarSection | None = None
     question: QuestionSection
     model: ModelSection = ModelSection()
     fit: FitSection = FitSection()
@@ -261,6 +263,25 @@ class StudyFile(Section):
     adverse_events: AdverseEventsSection | None = None
     weighting: WeightingSection | None = None
     report: ReportSection = ReportSection()
+
+    @model_validator(mode="after")
+    def _dates(self) -> StudyFile:
+        calendar, data = self.calendar, self.data
+        if calendar is None:
+            partial = data and data.repairs and data.repairs.partial_dates != "refuse"
+            if data is not None and (partial or data.date_format != "ISO 8601"):
+                raise ValueError(
+                    "[data] has dates only where [calendar] names a column of them: leave out "
+                    "date_format and repairs.partial_dates"
+                )
+        elif data is not None and data.engine == "duckdb":
+            raise ValueError(
+                "[calendar] makes several rows of a patient, which takes memory: leave out "
+                'engine = "duckdb", or [calendar]'
+            )
+        elif data is not None and calendar.origin is None:
+            raise ValueError("calendar.origin is missing: the column with the date of the origin")
+        return self
 
     @model_validator(mode="after")
     def _patients(self) -> StudyFile:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from datetime import date
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from bayesblina.core.errors import LARGEST_SEED
+from bayesblina.core.errors import LARGEST_SEED, SpecError
+
+if TYPE_CHECKING:
+    from bayesblina.patients.calendar import Calendar
 
 
 def kinds_of_covariates(value: Any) -> Any:
@@ -54,10 +58,11 @@ class Section(BaseModel):
 
 
 class RepairsSection(Section):
-    """``[data.repairs]``: what `bayesblina.Repairs` takes."""
+    """``[data.repairs]`` and ``[adam.repairs]``: what `bayesblina.Repairs` takes."""
 
     zero_times: Positive | None = None
     drop_late_phases: bool = False
+    partial_dates: PartialDates = "refuse"
 
 
 class DataSection(Section):
@@ -76,6 +81,8 @@ class DataSection(Section):
     engine: Literal["memory", "duckdb"] = "memory"
     # What DuckDB may use before it goes on with a temporary folder.
     memory_limit: Name = "1GB"
+    # How the dates of origin that [calendar] names are written.
+    date_format: Name = "ISO 8601"
 
     @model_validator(mode="after")
     def _possible(self) -> DataSection:
@@ -130,10 +137,29 @@ class CoursesSection(Section):
     leave_out: list[LeaveOutStays] = Field(default_factory=list)
 
 
-class AdamRepairsSection(RepairsSection):
-    """``[adam.repairs]``: what `bayesblina.Repairs` takes."""
+class CalendarSection(Section):
+    """``[calendar]``: calendar dates at which follow-up is cut."""
 
-    partial_dates: PartialDates = "refuse"
+    # Dates, in order: the first days of all periods but the first.
+    cuts: list[date | Name] = Field(min_length=1)
+    # Column with the date of each patient's time origin; [adam] has one of its own.
+    origin: Name | None = None
+    # Name of the covariate of periods.
+    name: Name = "period"
+
+    @model_validator(mode="after")
+    def _possible(self) -> CalendarSection:
+        self.calendar()
+        return self
+
+    def calendar(self) -> Calendar:
+        """Make what a reader takes."""
+        from bayesblina.patients.calendar import Calendar
+
+        try:
+            return Calendar(**self.model_dump())
+        except SpecError as error:
+            raise ValueError(str(error)) from None
 
 
 class AdamEndpointSection(Section):
@@ -186,7 +212,7 @@ class AdamSection(Section):
     date_format: Name = "ISO 8601"
     zero_doses: Literal["leave out", "count"] | None = None
     synthetic: bool = False
-    repairs: AdamRepairsSection | None = None
+    repairs: RepairsSection | None = None
 
     @model_validator(mode="after")
     def _treated(self) -> AdamSection:

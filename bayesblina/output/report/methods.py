@@ -220,9 +220,9 @@ def _comparison(fit: Fit) -> Paragraph:
         f"Endpoints: {', '.join(person_time.endpoints)}. {included}Intercurrent events: "
         f"{estimand['intercurrent events']}. The treatment phase is a state that changes over "
         f"time: nobody counts as in {fit.question.exposure} before its start, so that the time "
-        f"survived until then is not credited to it. {_courses(fit)}Who enters the phase is not "
-        "decided by chance: the comparison is causal only if the covariates in the model account "
-        "for what led to it.",
+        f"survived until then is not credited to it. {_courses(fit)}{_periods(fit)}Who enters the "
+        "phase is not decided by chance: the comparison is causal only if the covariates in the "
+        "model account for what led to it.",
         cites=("e9", "immortal"),
     )
 
@@ -246,6 +246,19 @@ def _courses(fit: Fit) -> str:
     return (
         "A patient's course is made of stays in phases, which may recur; gaps that were bridged "
         "and overlaps that were settled are in the account of patients. "
+    )
+
+
+def _periods(fit: Fit) -> str:
+    """Say that follow-up is cut at calendar dates, where it is."""
+    name = fit.person_time.period
+    own = next((held for held in fit.person_time.covariates if held.name == name), None)
+    if own is None:
+        return ""
+    return (
+        f"Follow-up is cut at calendar dates, so that hazards may differ by {name} "
+        f"({'; '.join(own.levels)}): a patient counts in each while in it, entering late and "
+        "leaving at its end, and is counted once. "
     )
 
 

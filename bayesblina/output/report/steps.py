@@ -60,7 +60,7 @@ def by_phase(flow: pd.DataFrame, fit: Fit) -> pd.DataFrame:
     episodes, phases = person_time.episodes, person_time.table["phase"].values
     inside = np.isin(phases[episodes["phase"].values], list(pieces))
     who = episodes["patient"].values
-    who = person_time.persons.of[who] if person_time.by_period else who
+    who = person_time.persons.of[who] if person_time.period else who
     of_pieces = (flow["step"] == "in phase") & flow["phase"].isin(pieces)
     kept = [flow[~of_pieces]]
     for endpoint, rows in flow[of_pieces].groupby("endpoint", sort=False):

@@ -114,7 +114,7 @@ def estimand_of(fit: Fit) -> dict[str, str]:
     One sentence for each attribute; with external patients the population says that the answer is
     the current patients', or that it is that of both.
     """
-    attributes = dict(fit.question.estimand())
+    attributes = dict(fit.question.estimand(period=fit.person_time.period))
     borrowing = fit.definition.borrowing
     if fit.design.sources:
         attributes["population"] = (

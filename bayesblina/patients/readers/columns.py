@@ -15,16 +15,14 @@ from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.courses import Stays
 from bayesblina.core.endpoint_order import find_shortfalls
 from bayesblina.core.errors import NAMED_PATIENTS, DataError, Problem, SpecError
-from bayesblina.patients.calendar import Calendar
+from bayesblina.patients.calendar import EARLIEST_YEAR, LATEST_YEAR, Calendar
 from bayesblina.patients.cohort import Cohort, Covariate, Exclusion, Repair
 from bayesblina.patients.outcomes import Outcome, courses_of
 from bayesblina.patients.pieces import cut_by_calendar
 from bayesblina.patients.readers.dates import (
     EARLIEST,
-    EARLIEST_YEAR,
     ISO,
     LATEST,
-    LATEST_YEAR,
     SAS_DAYS,
     SAS_SECONDS,
     Days,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import SpecError
+from bayesblina.patients.calendar import EARLIEST_YEAR, LATEST_YEAR
 
 PartialDates = Literal["refuse", "first", "middle", "last"]
 
@@ -24,7 +25,6 @@ ISO_DATE = (
     r"(?:[T ](?P<time>[0-9:.,]*)(?P<offset>Z|[+-][0-9]{2}(?::?[0-9]{2})?)?)?)?)?"
 )
 NUMBER = r"[+-]?[0-9]+\.?[0-9]*"
-EARLIEST_YEAR, LATEST_YEAR = 1900, 2100
 # The days, since 1970, between which dates are plausible.
 EARLIEST, LATEST = (
     float(np.datetime64(f"{year}-01-01", "D").astype(np.int64))

@@ -90,9 +90,10 @@ class PersonTime:
         return int(self.table.attrs.get("persons", self.size)) < self.size
 
     @property
-    def by_period(self) -> bool:
-        """Whether patients are cut at calendar dates; then those are counted who were cut."""
-        return bool(self.table.attrs.get("period", ""))
+    def period(self) -> str | None:
+        """Covariate of the calendar periods that rows lie in: patients are counted, not rows."""
+        # Fits that were saved before there were periods hold none.
+        return str(self.table.attrs.get("period", "")) or None
 
     @property
     def persons(self) -> Persons:
@@ -306,7 +307,7 @@ class PersonTime:
             # A scan has no account of its own.
             lines = [line for name in self.endpoints for line in self._summed_lines(name, roles)]
             return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
-        ids = self.persons.ids if self.by_period else self.people["patient"].values
+        ids = self.persons.ids if self.period else self.people["patient"].values
         lines = [
             line
             for name in self.endpoints
@@ -388,7 +389,7 @@ class PersonTime:
             left_out=tuple(left for left in self.left_out if left.endpoint == endpoint),
             time_at_risk=float((stop - start).sum()),
             events=int(event.sum()),
-            persons=self.persons.of if self.by_period else None,
+            persons=self.persons.of if self.period else None,
         )
 
     def _totals(self) -> tuple[tuple[str, float, float], ...]:

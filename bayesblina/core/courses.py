@@ -55,6 +55,8 @@ class Stays:
         What was given in the stay, evenly over it; None if nothing is known of doses.
     bridged
         Gaps of up to this length, between stays in the same phase, were closed.
+    grace
+        Patients count as in a phase for so long after each of its stays.
     """
 
     patient: Ints
@@ -64,6 +66,7 @@ class Stays:
     cycles: Floats
     dose: Floats | None = None
     bridged: float = 0.0
+    grace: float = 0.0
 
     @property
     def size(self) -> int:
@@ -80,6 +83,7 @@ class Stays:
             cycles=self.cycles[rows],
             dose=None if self.dose is None else self.dose[rows],
             bridged=self.bridged,
+            grace=self.grace,
         )
 
     def of_patients(self, rows: Ints | Bools) -> Stays:
@@ -108,6 +112,34 @@ def bridge_gaps(stays: Stays, length: float) -> tuple[Stays, Ints]:
     stop[:-1][joined] = stays.start[1:][joined]
     longest = max(length, stays.bridged)
     return replace(stays, stop=stop, bridged=longest), stays.patient[:-1][joined]
+
+
+def prolong(stays: Stays, length: float) -> tuple[Stays, Ints]:
+    """Let patients be in a phase for so long after each stay, but not beyond their next one.
+
+    What is added is a stay that follows at once, in which nothing is given and no cycle begins.
+    Whose stays last longer comes with them.
+    """
+    if not length or not stays.size:
+        return stays, np.empty(0, dtype=np.int64)
+    more = stays.patient[1:] == stays.patient[:-1]
+    following = np.append(np.where(more, stays.start[1:], np.inf), np.inf)
+    end = np.minimum(stays.stop + length, following)
+    rows = np.flatnonzero(np.isfinite(stays.stop) & (end > stays.stop * (1.0 + TIE_TOLERANCE)))
+    dose = stays.dose
+    added = np.insert(np.arange(stays.size), rows + 1, rows)
+    # Where what was added stands.
+    at = rows + np.arange(1, rows.size + 1)
+    longer = replace(stays.of(added), grace=stays.grace + length)
+    start, stop, cycles = (values.copy() for values in (longer.start, longer.stop, longer.cycles))
+    start[at], stop[at], cycles[at] = stays.stop[rows], end[rows], 0.0
+    if longer.dose is not None:
+        dose = longer.dose.copy()
+        dose[at] = 0.0
+    return (
+        replace(longer, start=start, stop=stop, cycles=cycles, dose=dose),
+        stays.patient[rows],
+    )
 
 
 def stays_of_phases(starts: Floats, ends: Floats) -> Stays:

@@ -17,6 +17,9 @@ from bayesblina.patients.account import Line
 # Who has stays in a phase, and who comes back to it. How many stays there are would tell how many
 # patients have a second one.
 SEEN_IN = ("any stay", "more than one stay")
+# A stay that ends this many times later than follow-up ends far beyond it; told if most do.
+FAR = 2.0
+FAR_ENDS = "stays that end far beyond follow-up, as most do: check them, and their unit"
 
 
 def first_starts(stays: Stays, *, patients: int, phases: int) -> Floats:
@@ -148,9 +151,33 @@ def stays_by_phase(stays: Stays, phases: int) -> list[tuple[Ints, Ints]]:
     ]
 
 
-def lines_of_stays(stays: Stays, patients: NDArray[np.str_], phases: Sequence[str]) -> list[Line]:
-    """Say who has stays in each phase, and who comes back to it after an interruption."""
+def far_ends(patient: Ints, stop: Floats, last: Floats) -> tuple[Bools, Bools]:
+    """Find which stays have an end, and which of them end far beyond their patient's follow-up.
+
+    `last`, shape (patient,): the end of each patient's follow-up; infinite where there is none.
+    """
+    own = last[patient]
+    ended = np.isfinite(stop) & np.isfinite(own)
+    return ended, ended & (stop > FAR * own)
+
+
+def most_are_far(far: int, ended: int) -> bool:
+    """Say whether most stays end far beyond follow-up, which is told."""
+    return 2 * far > ended
+
+
+def lines_of_stays(
+    stays: Stays, patients: NDArray[np.str_], phases: Sequence[str], last: Floats
+) -> list[Line]:
+    """Say who has stays in each phase, and who comes back to it after an interruption.
+
+    `last`, shape (patient,): the end of each patient's follow-up.
+    """
     lines = []
+    ended, far = far_ends(stays.patient, stays.stop, last)
+    if most_are_far(int(far.sum()), int(ended.sum())):
+        ids = tuple(map(str, patients[np.unique(stays.patient[far])]))
+        lines.append(Line(step="stays", what=FAR_ENDS, patients=ids))
     for phase, (who, counts) in zip(phases, stays_by_phase(stays, len(phases)), strict=True):
         for what, rows in zip(SEEN_IN, (counts > 0, counts > 1), strict=True):
             if rows.any():

@@ -20,6 +20,7 @@ import numpy as np
 
 from bayesblina.core.arrays import Bools, Floats, Ints, rows_in_runs
 from bayesblina.core.episodes import OFF_TREATMENT, TRANSPLANT, Layout, before_first
+from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import TIE_TOLERANCE
 
 Measure = Literal["current", "ever", "since_entry", "since_end", "cumulative", "episode"]
@@ -185,6 +186,14 @@ class Exposure:
     amount: Amount = "time"
     lag: float = 0.0
 
+    def __post_init__(self) -> None:
+        whole = [0, *map(int, self.steps)]
+        if self.amount == "cycles" and any(low >= high for low, high in pairwise(whole)):
+            raise SpecError(
+                f"steps of cycles begin after whole numbers of them, from 1 on, got "
+                f"{list(self.steps)!r}."
+            )
+
     @property
     def passes(self) -> bool:
         """Whether steps are entered as time passes, not only where a stay begins."""
@@ -242,6 +251,11 @@ def step_names(exposure: Exposure) -> tuple[list[str], list[float]]:
 
     >>> step_names(Exposure(phases=(0,), label="on", measure="since_end", steps=(1.0,)))
     (['on', 'on ended 0 to 1', 'on ended from 1'], [-1.0, 0.0, 1.0])
+    >>> had = Exposure(
+    ...     phases=(0,), label="on", measure="cumulative", amount="cycles", steps=(2.0, 3.0)
+    ... )
+    >>> step_names(had)
+    (['on up to 2 cycles', 'on 3 cycles', 'on 4 cycles and more'], [0.0, 2.0, 3.0])
     """
     label, steps = exposure.label, exposure.steps
     if exposure.measure == "episode":
@@ -252,9 +266,14 @@ def step_names(exposure: Exposure) -> tuple[list[str], list[float]]:
         ]
         return [*names, f"{label} episode {edges[-1]:g} and later" if steps else label], edges
     edges = [0.0, *steps]
+    if exposure.amount == "cycles" and steps:
+        # More than so many cycles are that and one more at least.
+        first = [int(edge) + 1 for edge in edges]
+        names = [f"{label} {_cycles(low, high - 1)}" for low, high in pairwise(first)]
+        return [*names, f"{label} {first[-1]} cycles and more"], edges
     prefix = {
         "since_end": f"{label} ended",
-        "cumulative": f"{label} {'time' if exposure.amount == 'time' else exposure.amount}",
+        "cumulative": f"{label} {exposure.amount}",
     }.get(exposure.measure, label)
     if exposure.measure == "since_end":
         names = [f"{prefix} {low:g} to {high:g}" for low, high in pairwise(edges)]
@@ -264,6 +283,13 @@ def step_names(exposure: Exposure) -> tuple[list[str], list[float]]:
         return [label], [0.0]
     names = [f"{prefix} {low:g} to {high:g}" for low, high in pairwise(edges)]
     return [*names, f"{prefix} from {edges[-1]:g}"], edges
+
+
+def _cycles(least: int, most: int) -> str:
+    """Name numbers of cycles."""
+    if least == most:
+        return f"{most} cycle{'s' * (most > 1)}"
+    return f"up to {most} cycles" if least == 1 else f"{least} to {most} cycles"
 
 
 def lay_out_courses(

@@ -81,6 +81,38 @@ def test_stays_with_grace_sum_as_in_memory(asked: dict[str, Any]) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("asked", "never"),
+    [
+        ({"measure": "since_end", "steps": (1.0, 300.0)}, "blina ended from 300"),
+        ({"measure": "cumulative", "steps": (1.0, 300.0)}, "blina time from 300"),
+        (
+            {"measure": "cumulative", "steps": (2, 90), "amount": "cycles"},
+            "blina 91 cycles and more",
+        ),
+        ({"measure": "episode", "steps": (2, 90)}, "blina episode 90 and later"),
+    ],
+)
+def test_steps_that_nobody_reaches_are_told(asked: dict[str, Any], never: str) -> None:
+    for patients in both(3, overlap=PRIORITY, cycle="cycle"):
+        table = bb.person_time(patients, question(**asked), cuts=[9.5]).account().table
+        (row,) = table[table["step"] == "steps"].to_dict("records")
+        assert (row["phase"], row["what"]) == (never, "nobody has time at risk in it")
+        assert row["patients"] == 0
+        assert table["step"].iloc[-1] == "steps"
+
+
+@pytest.mark.parametrize("measure", ["current", "ever", "since_end", "cumulative", "episode"])
+def test_a_lag_beyond_all_stays_is_told(measure: str) -> None:
+    for patients in both(3, overlap=PRIORITY):
+        asked = question(measure=measure, lag=80.0)
+        with pytest.raises(DataError) as caught:
+            bb.person_time(patients, asked, cuts=[9.5], phase_cuts=None)
+        problem = caught.value.problems[0]
+        assert problem.found == "no eligible patient has time in blina beyond the lag of 80"
+        assert problem.expected.endswith("if there is any: ask for a shorter lag.")
+
+
 def test_stays_before_the_origin_are_clipped_as_in_memory() -> None:
     frame, stays = tables(5, clean=True)
     stays["to"] = stays["to"].fillna(stays["from"] + 1)

@@ -16,8 +16,8 @@ from bayesblina.core.courses import Stays, bridge_gaps, prolong
 from bayesblina.core.errors import SpecError, nearest
 from bayesblina.core.intervals import TIE_TOLERANCE, snap_within
 from bayesblina.patients.declarations import Courses
-from bayesblina.patients.rules import DAYS_PER_UNIT, is_after
-from bayesblina.patients.stays import FAR_ENDS, far_ends, highest_so_far, most_are_far
+from bayesblina.patients.rules import is_after
+from bayesblina.patients.stays import highest_so_far
 
 MOST_PHASES = 62
 # What is found where stays are of patients who are not in the cohort, and what is expected.
@@ -38,8 +38,6 @@ TWICE = (
 # What is found where phases are not listed.
 UNLISTED = "phases that are not listed"
 AFTER = "stays that start after the end of follow-up"
-# Of stays that are read in their own unit so many end by the end of follow-up, or little later.
-FITTING, LATER = 0.9, 1.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -220,36 +218,6 @@ def kept_rows(rows: StayRows, courses: Courses, last: Floats, findings: Findings
     return kept
 
 
-def ends_by_unit(rows: StayRows, last: Floats, unit: str) -> Ints:
-    """Count the ends of stays: all, those far beyond follow-up, those within it in finer units."""
-    own = rows.patient >= 0
-    ended, far = far_ends(rows.patient[own], rows.stop[own], last)
-    ratio = rows.stop[own][ended] / last[rows.patient[own][ended]]
-    within = [(ratio <= LATER * factor).sum() for factor in _finer(unit).values()]
-    return np.array([ended.sum(), far.sum(), *within], dtype=np.int64)
-
-
-def unit_problem(counts: Ints, unit: str) -> tuple[str, str] | None:
-    """Say what was found and expected where most stays end far beyond follow-up; else None.
-
-    `counts`: as of `ends_by_unit`.
-    """
-    ended, far, *within = counts.tolist()
-    if not most_are_far(far, ended):
-        return None
-    fitting = [
-        name for name, count in zip(_finer(unit), within, strict=True) if count >= FITTING * ended
-    ]
-    hint = f" Perhaps the stays are in {fitting[0]}?" if fitting else ""
-    return FAR_ENDS, f"Follow-up is in {unit}: give the stays in that unit, too.{hint}"
-
-
-def _finer(unit: str) -> dict[str, float]:
-    """List the units that are finer than one, the longest first, and how many of them it is."""
-    factors = {name: DAYS_PER_UNIT[unit] / days for name, days in DAYS_PER_UNIT.items()}
-    return dict(sorted(((n, f) for n, f in factors.items() if f > 1.0), key=lambda item: item[1]))
-
-
 def settled_stays(
     rows: StayRows, kept: Bools, courses: Courses, last: Floats, findings: Findings
 ) -> SettledStays:
@@ -344,7 +312,13 @@ def _in_order(rows: StayRows, order: Ints) -> tuple[Stays, Ints]:
         again, later = patient[1:] == patient[:-1], start[1:] > start[:-1]
         later |= (start[1:] == start[:-1]) & (stop[1:] >= stop[:-1])
         if not ((patient[1:] > patient[:-1]) | (again & later)).all():
-            by = np.lexsort((stop, start, patient))
+            # Complex numbers are sorted by their real parts, then by the imaginary ones.
+            both = np.empty(order.size, dtype=np.complex128)
+            both.real, both.imag = patient, start
+            by = np.argsort(both, kind="stable")
+            tied = both[by[1:]] == both[by[:-1]]
+            if (tied & (stop[by[1:]] < stop[by[:-1]])).any():
+                by = np.lexsort((stop, start, patient))
             order, patient = order[by], patient[by]
             start, stop = start[by], stop[by]
 

@@ -13,12 +13,15 @@ from bayesblina.core.courses import Stays
 from bayesblina.core.errors import NAMED_PATIENTS, Problem
 from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.patients.account import Line
+from bayesblina.patients.rules import DAYS_PER_UNIT
 
 # Who has stays in a phase, and who comes back to it. How many stays there are would tell how many
 # patients have a second one.
 SEEN_IN = ("any stay", "more than one stay")
 # A stay that ends this many times later than follow-up ends far beyond it; told if most do.
 FAR = 2.0
+# Of stays that are read in their own unit so many end by the end of follow-up, or little later.
+FITTING, LATER = 0.9, 1.05
 FAR_ENDS = "stays that end far beyond follow-up, as most do: check them, and their unit"
 
 
@@ -164,6 +167,40 @@ def far_ends(patient: Ints, stop: Floats, last: Floats) -> tuple[Bools, Bools]:
 def most_are_far(far: int, ended: int) -> bool:
     """Say whether most stays end far beyond follow-up, which is told."""
     return 2 * far > ended
+
+
+def ends_by_unit(patient: Ints, stop: Floats, last: Floats, unit: str) -> Ints:
+    """Count the ends of stays: all, those far beyond follow-up, those within it in finer units.
+
+    `patient`: positions; -1 for strangers.
+    """
+    own = patient >= 0
+    patient, stop = patient[own], stop[own]
+    ended, far = far_ends(patient, stop, last)
+    ratio = stop[ended] / last[patient[ended]]
+    within = [(ratio <= LATER * factor).sum() for factor in _finer(unit).values()]
+    return np.array([ended.sum(), far.sum(), *within], dtype=np.int64)
+
+
+def unit_problem(counts: Ints, unit: str) -> tuple[str, str] | None:
+    """Say what was found and expected where most stays end far beyond follow-up; else None.
+
+    `counts`: as of `ends_by_unit`.
+    """
+    ended, far, *within = counts.tolist()
+    if not most_are_far(far, ended):
+        return None
+    fitting = [
+        name for name, count in zip(_finer(unit), within, strict=True) if count >= FITTING * ended
+    ]
+    hint = f" Perhaps the stays are in {fitting[0]}?" if fitting else ""
+    return FAR_ENDS, f"Follow-up is in {unit}: give the stays in that unit, too.{hint}"
+
+
+def _finer(unit: str) -> dict[str, float]:
+    """List the units that are finer than one, the longest first, and how many of them it is."""
+    factors = {name: DAYS_PER_UNIT[unit] / days for name, days in DAYS_PER_UNIT.items()}
+    return dict(sorted(((n, f) for n, f in factors.items() if f > 1.0), key=lambda item: item[1]))
 
 
 def lines_of_stays(

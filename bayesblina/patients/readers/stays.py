@@ -15,7 +15,7 @@ from bayesblina.core.errors import DataError, Problem
 from bayesblina.patients.cohort import Repair
 from bayesblina.patients.declarations import CLIPPED_STAYS, LEFT_OUT_STAYS, Courses, Phases
 from bayesblina.patients.outcomes import Outcome, last_seen
-from bayesblina.patients.readers.columns import Columns, examples_of
+from bayesblina.patients.readers.columns import Columns, coded_text, examples_of
 from bayesblina.patients.readers.dates import ISO, PartialDates
 from bayesblina.patients.readers.sources import (
     hashes,
@@ -29,7 +29,6 @@ from bayesblina.patients.stay_rules import (
     StayRows,
     are_ordered,
     bridged_words,
-    ends_by_unit,
     grace_words,
     kept_rows,
     names_of_phases,
@@ -37,8 +36,8 @@ from bayesblina.patients.stay_rules import (
     phases_by_combination,
     positions_of_texts,
     settled_stays,
-    unit_problem,
 )
+from bayesblina.patients.stays import ends_by_unit, unit_problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -191,22 +190,27 @@ class _Reading:
 
     def unlisted(self, rows: Bools) -> tuple[str, ...]:
         """Give examples of texts of phases that are not listed."""
-        return examples_of(pd.Series(self.columns.text(self.courses.phase)[rows]))
+        if not rows.any():
+            return ()
+        codes, texts = coded_text(self.columns.frame[self.courses.phase])
+        return examples_of(pd.Series(texts[codes[rows]]))
 
     def units(self, rows: StayRows, last: Floats, unit: str) -> list[Problem]:
         """Say that stays which start after follow-up may be in another unit."""
         found = None
         if self.dated is None and any(one.found == AFTER for one in self.columns.problems):
-            found = unit_problem(ends_by_unit(rows, last, unit), unit)
+            found = unit_problem(ends_by_unit(rows.patient, rows.stop, last, unit), unit)
         columns = f"{self.courses.start}, {self.courses.stop}"
         return [] if found is None else [Problem(column=columns, found=found[0], expected=found[1])]
 
     def rows(self) -> StayRows:
         """Read all rows."""
         courses, columns = self.courses, self.columns
-        patient = pd.Index(self.ids).get_indexer(pd.Index(columns.ids)).astype(np.int64)
-        text = pd.Series(columns.text(courses.phase))
-        phase = np.asarray(text.map(positions_of_texts(courses)).fillna(-1), dtype=np.int64)
+        own, ids = columns.id_of_row, columns.different_ids
+        patient = pd.Index(self.ids).get_indexer(pd.Index(ids)).astype(np.int64)[own]
+        codes, texts = coded_text(columns.frame[courses.phase])
+        position = positions_of_texts(courses)
+        phase = np.array([position.get(text, -1) for text in texts.tolist()], dtype=np.int64)[codes]
         start, stop = self._times(patient, phase)
         unread = np.zeros(patient.size, dtype=bool)
         for column, values in ((courses.start, start), (courses.stop, stop)):
@@ -222,7 +226,7 @@ class _Reading:
             dose = dose * np.where(np.isnan(stop), 1.0, stop - start) * self.dated.days_per_unit
         return StayRows(
             patient=patient,
-            nameless=columns.ids == "",
+            nameless=(ids == "")[own],
             phase=phase,
             start=start,
             stop=stop,

@@ -20,16 +20,16 @@ from bayesblina.patients.stay_rules import (
     AFTER,
     UNLISTED,
     StayRows,
-    ends_by_unit,
     kept_rows,
     settled_stays,
-    unit_problem,
 )
 from bayesblina.patients.stays import (
+    ends_by_unit,
     far_ends,
     faults_of_stays,
     first_starts,
     stays_by_phase,
+    unit_problem,
 )
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Settling:
                 [np.unique(stays.patient[far]).size, far.sum(), ended.sum()]
             )
         elif any(what == AFTER for _, what, _ in found.problems):
-            found.counts["ends"] = ends_by_unit(rows, last, self.unit)
+            found.counts["ends"] = ends_by_unit(rows.patient, rows.stop, last, self.unit)
         if not found.problems:
             faults = faults_of_stays(stays, self.names, ordered=self.ordered)
             for column, bad, what, expected in faults:

@@ -6,7 +6,7 @@ What is at a cut belongs to what was before, as everywhere: more than 6 months b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,9 @@ from bayesblina.core.arrays import Bools, Floats, Ints, rows_in_runs
 from bayesblina.core.courses import LASTING, CourseLayout, Exposure, Stays, lay_out_courses
 from bayesblina.core.episodes import near, segment, settled, tie_width
 from bayesblina.core.intervals import TIE_TOLERANCE
+
+# Patients whose marks are found at a time.
+AT_A_TIME = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,6 +49,30 @@ def course_marks(
     `patients`: number of patients.
     `transplant`, shape (patient,): times of transplants, where these begin a state of their own.
     """
+    # Some patients at a time: what is worked out between then stays in the processor's cache.
+    edges = np.arange(0, patients, AT_A_TIME)
+    bounds = np.append(np.searchsorted(stays.patient, edges), stays.size)
+    parts = []
+    for first, low, high in zip(edges.tolist(), bounds[:-1], bounds[1:], strict=True):
+        own = stays.of(slice(low, high))
+        size = min(AT_A_TIME, patients - first)
+        moved = None if transplant is None else transplant[first : first + size]
+        parts.append(_marks_of_some(replace(own, patient=own.patient - first), layout, size, moved))
+    if len(parts) == 1:
+        return parts[0]
+    before = np.cumsum([0, *(part.time.size for part in parts)])
+    firsts = [part.first[:-1] + count for part, count in zip(parts, before, strict=False)]
+    return CourseMarks(
+        first=np.concatenate([*firsts, before[-1:]]),
+        time=np.concatenate([np.empty(0), *(part.time for part in parts)]),
+        state=np.concatenate([np.empty(0, np.int64), *(part.state for part in parts)]),
+    )
+
+
+def _marks_of_some(
+    stays: Stays, layout: CourseLayout, patients: int, transplant: Floats | None
+) -> CourseMarks:
+    """Find when the states of some patients begin: `course_marks` of a few."""
     exposure = layout.exposure
     # Where a phase lasts until another one, what lies between its stays is in it.
     runs = runs_of(stays, layout.keys, over_gaps=exposure.measure in ("ever", "since_entry"))

@@ -20,6 +20,7 @@ import numpy as np
 
 from bayesblina.core.arrays import Bools, Floats, Ints, rows_in_runs
 from bayesblina.core.episodes import OFF_TREATMENT, TRANSPLANT, Layout, before_first
+from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import TIE_TOLERANCE
 
 Measure = Literal["current", "ever", "since_entry", "since_end", "cumulative", "episode"]
@@ -55,6 +56,8 @@ class Stays:
         What was given in the stay, evenly over it; None if nothing is known of doses.
     bridged
         Gaps of up to this length, between stays in the same phase, were closed.
+    grace
+        Patients count as in a phase for so long after each of its stays.
     """
 
     patient: Ints
@@ -64,6 +67,7 @@ class Stays:
     cycles: Floats
     dose: Floats | None = None
     bridged: float = 0.0
+    grace: float = 0.0
 
     @property
     def size(self) -> int:
@@ -80,6 +84,7 @@ class Stays:
             cycles=self.cycles[rows],
             dose=None if self.dose is None else self.dose[rows],
             bridged=self.bridged,
+            grace=self.grace,
         )
 
     def of_patients(self, rows: Ints | Bools) -> Stays:
@@ -108,6 +113,34 @@ def bridge_gaps(stays: Stays, length: float) -> tuple[Stays, Ints]:
     stop[:-1][joined] = stays.start[1:][joined]
     longest = max(length, stays.bridged)
     return replace(stays, stop=stop, bridged=longest), stays.patient[:-1][joined]
+
+
+def prolong(stays: Stays, length: float) -> tuple[Stays, Ints]:
+    """Let patients be in a phase for so long after each stay, but not beyond their next one.
+
+    What is added is a stay that follows at once, in which nothing is given and no cycle begins.
+    Whose stays last longer comes with them.
+    """
+    if not length or not stays.size:
+        return stays, np.empty(0, dtype=np.int64)
+    more = stays.patient[1:] == stays.patient[:-1]
+    following = np.append(np.where(more, stays.start[1:], np.inf), np.inf)
+    end = np.minimum(stays.stop + length, following)
+    rows = np.flatnonzero(np.isfinite(stays.stop) & (end > stays.stop * (1.0 + TIE_TOLERANCE)))
+    dose = stays.dose
+    added = np.insert(np.arange(stays.size), rows + 1, rows)
+    # Where what was added stands.
+    at = rows + np.arange(1, rows.size + 1)
+    longer = replace(stays.of(added), grace=stays.grace + length)
+    start, stop, cycles = (values.copy() for values in (longer.start, longer.stop, longer.cycles))
+    start[at], stop[at], cycles[at] = stays.stop[rows], end[rows], 0.0
+    if longer.dose is not None:
+        dose = longer.dose.copy()
+        dose[at] = 0.0
+    return (
+        replace(longer, start=start, stop=stop, cycles=cycles, dose=dose),
+        stays.patient[rows],
+    )
 
 
 def stays_of_phases(starts: Floats, ends: Floats) -> Stays:
@@ -152,6 +185,14 @@ class Exposure:
     steps: tuple[float, ...] = ()
     amount: Amount = "time"
     lag: float = 0.0
+
+    def __post_init__(self) -> None:
+        whole = [0, *map(int, self.steps)]
+        if self.amount == "cycles" and any(low >= high for low, high in pairwise(whole)):
+            raise SpecError(
+                f"steps of cycles begin after whole numbers of them, from 1 on, got "
+                f"{list(self.steps)!r}."
+            )
 
     @property
     def passes(self) -> bool:
@@ -210,6 +251,11 @@ def step_names(exposure: Exposure) -> tuple[list[str], list[float]]:
 
     >>> step_names(Exposure(phases=(0,), label="on", measure="since_end", steps=(1.0,)))
     (['on', 'on ended 0 to 1', 'on ended from 1'], [-1.0, 0.0, 1.0])
+    >>> had = Exposure(
+    ...     phases=(0,), label="on", measure="cumulative", amount="cycles", steps=(2.0, 3.0)
+    ... )
+    >>> step_names(had)
+    (['on up to 2 cycles', 'on 3 cycles', 'on 4 cycles and more'], [0.0, 2.0, 3.0])
     """
     label, steps = exposure.label, exposure.steps
     if exposure.measure == "episode":
@@ -220,9 +266,14 @@ def step_names(exposure: Exposure) -> tuple[list[str], list[float]]:
         ]
         return [*names, f"{label} episode {edges[-1]:g} and later" if steps else label], edges
     edges = [0.0, *steps]
+    if exposure.amount == "cycles" and steps:
+        # More than so many cycles are that and one more at least.
+        first = [int(edge) + 1 for edge in edges]
+        names = [f"{label} {_cycles(low, high - 1)}" for low, high in pairwise(first)]
+        return [*names, f"{label} {first[-1]} cycles and more"], edges
     prefix = {
         "since_end": f"{label} ended",
-        "cumulative": f"{label} {'time' if exposure.amount == 'time' else exposure.amount}",
+        "cumulative": f"{label} {exposure.amount}",
     }.get(exposure.measure, label)
     if exposure.measure == "since_end":
         names = [f"{prefix} {low:g} to {high:g}" for low, high in pairwise(edges)]
@@ -232,6 +283,13 @@ def step_names(exposure: Exposure) -> tuple[list[str], list[float]]:
         return [label], [0.0]
     names = [f"{prefix} {low:g} to {high:g}" for low, high in pairwise(edges)]
     return [*names, f"{prefix} from {edges[-1]:g}"], edges
+
+
+def _cycles(least: int, most: int) -> str:
+    """Name numbers of cycles."""
+    if least == most:
+        return f"{most} cycle{'s' * (most > 1)}"
+    return f"up to {most} cycles" if least == 1 else f"{least} to {most} cycles"
 
 
 def lay_out_courses(

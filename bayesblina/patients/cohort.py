@@ -303,7 +303,8 @@ class Cohort:
                 name, outcome, self.patients, self.phases, starts, inner, self.unit
             )
         if self.stays is not None:
-            lines += lines_of_stays(self.stays, self.patients, self.phases)
+            last = InMemory().latest([outcome.time for outcome in self.endpoints.values()])
+            lines += lines_of_stays(self.stays, self.patients, self.phases, last)
         lines += lines_of_order(self.endpoints, self.patients, self.unit)
         return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
 

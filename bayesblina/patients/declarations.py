@@ -19,9 +19,22 @@ LEFT_OUT_STAYS: Mapping[str, str] = MappingProxyType(
         "other phases": "stays in phases that are not listed were left out",
         "empty": "stays that end as they start were left out",
         "after": "stays that start after the end of follow-up were left out",
+        "duplicates": "of rows that say the same twice, one was kept",
     }
 )
-LeaveOutStays = Literal["strangers", "other phases", "empty", "after"]
+# What becomes of stays that start before the origin, where they are clipped.
+CLIPPED_STAYS: Mapping[str, str] = MappingProxyType(
+    {
+        "before": "stays that end before the origin were left out",
+        "clipped": "stays that start before the origin were cut there",
+    }
+)
+LeaveOutStays = Literal["strangers", "other phases", "empty", "after", "duplicates"]
+BeforeOrigin = Literal["refuse", "clip"]
+BRIDGE_AND_GRACE = (
+    "bridge and grace are two answers to one question, what a gap is: give grace where treatment "
+    "pauses, bridge where only the record has a gap."
+)
 Recorded = Literal["exact", "visits"]
 VISITS = (
     "recorded = 'visits': an event that is found at a visit happened at some time since the visit "
@@ -203,6 +216,10 @@ class Courses:
         that are artefacts of the record, as of days between prescriptions: a gap is told by the
         stay after it, so that who has the event in one had none, and bridging gaps in which events
         come makes treatment look better than it is.
+    grace
+        Patients count as in a phase for so long after each stay with an end, or until their next
+        one in any phase, in the cohort's unit. It looks at nothing that comes later, so that it is
+        for gaps of treatment. Nothing is given in it, and no cycle begins.
     overlap
         What overlapping stays mean: ``"refuse"``; a list of phases, of which the first one that
         a patient is in holds; or a mapping from phases joined by ``" + "`` to the name of their
@@ -211,8 +228,11 @@ class Courses:
         ``"listed"``: no phase comes after one that is listed later; ``"any"``.
     leave_out
         What is left out, and counted, where it would be refused: ``"strangers"`` (patients who
-        are not in the cohort), ``"other phases"``, ``"empty"`` stays, and those that start
-        ``"after"`` the end of follow-up.
+        are not in the cohort), ``"other phases"``, ``"empty"`` stays, those that start
+        ``"after"`` the end of follow-up, and ``"duplicates"``, rows that say what another says.
+    before_origin
+        What becomes of a stay that starts before the patient's origin: ``"refuse"``, or
+        ``"clip"``: what lies before it is cut off, with its share of the dose.
 
     Raises
     ------
@@ -243,9 +263,11 @@ class Courses:
     dose: str | None = None
     cycle: str | None = None
     bridge: float = 0.0
+    grace: float = 0.0
     overlap: Literal["refuse"] | Sequence[str] | Mapping[str, str] = "refuse"
     order: Literal["listed", "any"] = "listed"
     leave_out: Sequence[LeaveOutStays] = ()
+    before_origin: BeforeOrigin = "refuse"
 
     def __post_init__(self) -> None:
         phases: object = self.phases
@@ -255,11 +277,18 @@ class Courses:
         texts = [text for held in self.texts.values() for text in held]
         if len(set(texts)) != len(texts):
             raise SpecError(f"phases: each needs texts of its own in the column, got {phases!r}.")
-        bridge: object = self.bridge
-        if isinstance(bridge, bool) or not isinstance(bridge, int | float):
-            raise SpecError(f"bridge must be a length of time, got {bridge!r}.")
-        if not 0 <= bridge < float("inf"):
-            raise SpecError(f"bridge must be a length of time from 0 on, got {bridge!r}.")
+        for name in ("bridge", "grace"):
+            length: object = getattr(self, name)
+            if isinstance(length, bool) or not isinstance(length, int | float):
+                raise SpecError(f"{name} must be a length of time, got {length!r}.")
+            if not 0 <= length < float("inf"):
+                raise SpecError(f"{name} must be a length of time from 0 on, got {length!r}.")
+        if self.bridge and self.grace:
+            raise SpecError(BRIDGE_AND_GRACE)
+        if self.before_origin not in ("refuse", "clip"):
+            raise SpecError(
+                f"before_origin must be 'refuse' or 'clip', got {self.before_origin!r}."
+            )
         if self.order not in ("listed", "any"):
             raise SpecError(f"order must be 'listed' or 'any', got {self.order!r}.")
         if isinstance(self.leave_out, str) or not set(self.leave_out) <= set(LEFT_OUT_STAYS):

@@ -5,14 +5,14 @@ One definition, for a table in memory and for blocks of one in a query engine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from bayesblina.core.arrays import Bools, Floats, Ints, rows_in_runs
-from bayesblina.core.courses import Stays, bridge_gaps
+from bayesblina.core.courses import Stays, bridge_gaps, prolong
 from bayesblina.core.errors import SpecError, nearest
 from bayesblina.core.intervals import TIE_TOLERANCE, snap_within
 from bayesblina.patients.declarations import Courses
@@ -25,8 +25,19 @@ STRANGERS = (
     "patients who are not in the cohort",
     "Expected the ids of the table of patients",
 )
+NAMELESS = ("missing ids", "Every stay needs its patient's id: give it, or take the row out.")
+EARLY = (
+    "stays that start before the origin",
+    "Expected times from the origin; before_origin='clip' of Courses cuts off what lies before it.",
+)
+TWICE = (
+    "rows that say what another row says",
+    "Expected one row per stay: delete the others, or leave_out=['duplicates'] of Courses, which "
+    "keeps one; if it was given twice, add the doses up in one row.",
+)
 # What is found where phases are not listed.
 UNLISTED = "phases that are not listed"
+AFTER = "stays that start after the end of follow-up"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,6 +45,7 @@ class StayRows:
     """Rows of a table of stays, as read, in any order.
 
     `patient`, `phase`, shape (row,): positions; -1 for strangers and for phases not listed.
+    `nameless`, shape (row,): whether there is no patient's id.
     `start`, `stop`, shape (row,): times, NaN where there is none: a stay without `stop` went on.
     `unread`, shape (row,): whose times could not be read, which is told elsewhere.
     `dose`, shape (row,): None without a column.
@@ -41,6 +53,7 @@ class StayRows:
     """
 
     patient: Ints
+    nameless: Bools
     phase: Ints
     start: Floats
     stop: Floats
@@ -57,8 +70,8 @@ class Findings(Protocol):
     ) -> None:
         """Take a problem with some rows, if there are any; `examples`: cells of theirs."""
 
-    def leave_out(self, kind: str, rows: Bools) -> None:
-        """Take which rows are left out, as was asked for, if there are any."""
+    def change(self, kind: str, rows: Bools) -> None:
+        """Take which rows are left out or clipped, as was asked for, if there are any."""
 
     def unlisted(self, rows: Bools) -> tuple[str, ...]:
         """Give examples of texts of phases that are not listed."""
@@ -66,16 +79,27 @@ class Findings(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SettledStays:
-    """Stays as they count, and the patients of whom some overlapped, or had a gap bridged."""
+    """Stays as they count, and the patients of whom some overlapped, or had a gap bridged.
+
+    `prolonged`: patients of whom a stay lasts longer, by the grace period.
+    """
 
     stays: Stays
     overlapping: Ints
     bridged: Ints
+    prolonged: Ints
 
 
-def bridged_words(bridge: float) -> str:
+def bridged_words(bridge: float, unit: str) -> str:
     """Word that short gaps are none."""
-    return f"gaps of up to {bridge:g} are none"
+    return (
+        f"gaps of up to {bridge:g} {unit} are none, which looks ahead: nobody has the event in one"
+    )
+
+
+def grace_words(grace: float, unit: str) -> str:
+    """Word that patients count as in a phase for some time after it."""
+    return f"stays last {grace:g} {unit} longer, or until the next one"
 
 
 def overlap_words(courses: Courses) -> str:
@@ -133,12 +157,14 @@ def kept_rows(rows: StayRows, courses: Courses, last: Floats, findings: Findings
         nonlocal kept
         bad = bad & kept
         if kind in courses.leave_out:
-            findings.leave_out(kind, bad)
+            findings.change(kind, bad)
         else:
             remedy = f"{expected}, or leave_out=['{kind}'] of Courses."
             findings.report(column, bad, found, remedy, examples)
         kept = kept & ~bad
 
+    findings.report("patient", rows.nameless, *NAMELESS)
+    kept &= ~rows.nameless
     judge("strangers", "patient", rows.patient < 0, *STRANGERS)
     unknown = rows.phase < 0
     examples = findings.unlisted(unknown & kept)
@@ -148,10 +174,7 @@ def kept_rows(rows: StayRows, courses: Courses, last: Floats, findings: Findings
     )
     for column, values in (("start", rows.start), ("stop", rows.stop)):
         findings.report(
-            column,
-            kept & (np.isinf(values) | (values < 0)),
-            "negative or infinite times",
-            "Expected times from the origin.",
+            column, kept & np.isinf(values), "infinite times", "Expected times from the origin."
         )
     missing = kept & np.isnan(start) & ~rows.unread
     findings.report("start", missing, "missing starts", "Every stay needs its start.")
@@ -163,12 +186,20 @@ def kept_rows(rows: StayRows, courses: Courses, last: Floats, findings: Findings
             "stays that end at or before they start",
             "Expected start < stop; where a date is the last day of a stay, same_day='end of day'",
         )
+        early = kept & (start < 0)
+        if courses.before_origin == "clip":
+            findings.change("before", early & (stop <= 0))
+            findings.change("clipped", early & (stop > 0))
+            kept = kept & ~(early & (stop <= 0))
+        else:
+            findings.report("start", early, *EARLY)
+            kept = kept & ~early
         judge(
             "after",
             "start",
             np.asarray(is_after(start, last[np.maximum(rows.patient, 0)])),
-            "stays that start after the end of follow-up",
-            "Correct the times",
+            AFTER,
+            "Correct the times, or their unit",
         )
     if rows.dose is not None:
         findings.report(
@@ -181,7 +212,8 @@ def kept_rows(rows: StayRows, courses: Courses, last: Floats, findings: Findings
             "stop",
             kept & np.isinf(stop) & ~rows.unread,
             "stays with a dose and without an end",
-            "Expected an end, over which the dose was given.",
+            "A dose is spread over its stay: give the end, which of a stay that went on is that of "
+            "the patient's follow-up.",
         )
     return kept
 
@@ -194,7 +226,8 @@ def settled_stays(
     `last`, shape (patient,): the end of each patient's follow-up.
     Result: of use only where nothing was reported.
     """
-    in_order, order = _in_order(rows, np.flatnonzero(kept))
+    clipped = _from_origin(rows) if courses.before_origin == "clip" else rows
+    in_order, order = _in_order(clipped, np.flatnonzero(kept))
 
     def report_to(column: str) -> _Report:
         def report(bad: Bools, found: str, expected: str) -> None:
@@ -204,10 +237,23 @@ def settled_stays(
 
         return report
 
+    again = _said_before(in_order, rows, order)
+    # Under a rule for overlaps they are one stay anyway, but for the dose.
+    if again.any() and (courses.overlap == "refuse" or rows.dose is not None):
+        if "duplicates" in courses.leave_out:
+            of_rows = np.zeros(rows.patient.size, dtype=bool)
+            of_rows[order[again]] = True
+            findings.change("duplicates", of_rows)
+        else:
+            report_to("start, stop")(again, *TWICE)
+        in_order, order = in_order.of(~again), order[~again]
     stays, overlapping = _settled(in_order, courses, report_to("start, stop"))
+    nobody = np.empty(0, dtype=np.int64)
     if overlapping.size:
         if courses.overlap == "refuse":
-            return SettledStays(stays=stays, overlapping=overlapping, bridged=overlapping[:0])
+            return SettledStays(
+                stays=stays, overlapping=overlapping, bridged=nobody, prolonged=nobody
+            )
         # What a stay is in after another one has ended may lie after the end of follow-up.
         stays = stays.of(~np.asarray(is_after(stays.start, last[stays.patient])))
     if are_ordered(courses):
@@ -218,7 +264,37 @@ def settled_stays(
             "in any order.",
         )
     stays, bridged = bridge_gaps(stays, courses.bridge)
-    return SettledStays(stays=stays, overlapping=overlapping, bridged=bridged)
+    stays, prolonged = prolong(stays, courses.grace)
+    return SettledStays(stays=stays, overlapping=overlapping, bridged=bridged, prolonged=prolonged)
+
+
+def _from_origin(rows: StayRows) -> StayRows:
+    """Cut off what lies before the origin, with its share of the dose."""
+    early = rows.start < 0
+    dose = rows.dose
+    if dose is not None:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            dose = np.where(early, dose * rows.stop / (rows.stop - rows.start), dose)
+    return replace(rows, start=np.where(early, 0.0, rows.start), dose=dose)
+
+
+def _said_before(stays: Stays, rows: StayRows, order: Ints) -> Bools:
+    """Find rows that say what another row says, of stays in order."""
+    again = np.zeros(stays.size, dtype=bool)
+    if stays.size < 2:
+        return again
+    same = (stays.patient[1:] == stays.patient[:-1]) & (stays.start[1:] == stays.start[:-1])
+    same &= stays.stop[1:] == stays.stop[:-1]
+    some = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    if not some.size:
+        return again
+    said = pd.DataFrame({"patient": stays.patient[some], "phase": stays.phase[some]})
+    for name in ("start", "stop", "dose", "cycle"):
+        values = getattr(rows, name)
+        if values is not None:
+            said[name] = values[order[some]]
+    again[some] = said.duplicated().to_numpy()
+    return again
 
 
 def _in_order(rows: StayRows, order: Ints) -> tuple[Stays, Ints]:
@@ -236,7 +312,13 @@ def _in_order(rows: StayRows, order: Ints) -> tuple[Stays, Ints]:
         again, later = patient[1:] == patient[:-1], start[1:] > start[:-1]
         later |= (start[1:] == start[:-1]) & (stop[1:] >= stop[:-1])
         if not ((patient[1:] > patient[:-1]) | (again & later)).all():
-            by = np.lexsort((stop, start, patient))
+            # Complex numbers are sorted by their real parts, then by the imaginary ones.
+            both = np.empty(order.size, dtype=np.complex128)
+            both.real, both.imag = patient, start
+            by = np.argsort(both, kind="stable")
+            tied = both[by[1:]] == both[by[:-1]]
+            if (tied & (stop[by[1:]] < stop[by[:-1]])).any():
+                by = np.lexsort((stop, start, patient))
             order, patient = order[by], patient[by]
             start, stop = start[by], stop[by]
 

@@ -13,10 +13,16 @@ from bayesblina.core.courses import Stays
 from bayesblina.core.errors import NAMED_PATIENTS, Problem
 from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.patients.account import Line
+from bayesblina.patients.rules import DAYS_PER_UNIT
 
 # Who has stays in a phase, and who comes back to it. How many stays there are would tell how many
 # patients have a second one.
 SEEN_IN = ("any stay", "more than one stay")
+# A stay that ends this many times later than follow-up ends far beyond it; told if most do.
+FAR = 2.0
+# Of stays that are read in their own unit so many end by the end of follow-up, or little later.
+FITTING, LATER = 0.9, 1.05
+FAR_ENDS = "stays that end far beyond follow-up, as most do: check them, and their unit"
 
 
 def first_starts(stays: Stays, *, patients: int, phases: int) -> Floats:
@@ -148,9 +154,67 @@ def stays_by_phase(stays: Stays, phases: int) -> list[tuple[Ints, Ints]]:
     ]
 
 
-def lines_of_stays(stays: Stays, patients: NDArray[np.str_], phases: Sequence[str]) -> list[Line]:
-    """Say who has stays in each phase, and who comes back to it after an interruption."""
+def far_ends(patient: Ints, stop: Floats, last: Floats) -> tuple[Bools, Bools]:
+    """Find which stays have an end, and which of them end far beyond their patient's follow-up.
+
+    `last`, shape (patient,): the end of each patient's follow-up; infinite where there is none.
+    """
+    own = last[patient]
+    ended = np.isfinite(stop) & np.isfinite(own)
+    return ended, ended & (stop > FAR * own)
+
+
+def most_are_far(far: int, ended: int) -> bool:
+    """Say whether most stays end far beyond follow-up, which is told."""
+    return 2 * far > ended
+
+
+def ends_by_unit(patient: Ints, stop: Floats, last: Floats, unit: str) -> Ints:
+    """Count the ends of stays: all, those far beyond follow-up, those within it in finer units.
+
+    `patient`: positions; -1 for strangers.
+    """
+    own = patient >= 0
+    patient, stop = patient[own], stop[own]
+    ended, far = far_ends(patient, stop, last)
+    ratio = stop[ended] / last[patient[ended]]
+    within = [(ratio <= LATER * factor).sum() for factor in _finer(unit).values()]
+    return np.array([ended.sum(), far.sum(), *within], dtype=np.int64)
+
+
+def unit_problem(counts: Ints, unit: str) -> tuple[str, str] | None:
+    """Say what was found and expected where most stays end far beyond follow-up; else None.
+
+    `counts`: as of `ends_by_unit`.
+    """
+    ended, far, *within = counts.tolist()
+    if not most_are_far(far, ended):
+        return None
+    fitting = [
+        name for name, count in zip(_finer(unit), within, strict=True) if count >= FITTING * ended
+    ]
+    hint = f" Perhaps the stays are in {fitting[0]}?" if fitting else ""
+    return FAR_ENDS, f"Follow-up is in {unit}: give the stays in that unit, too.{hint}"
+
+
+def _finer(unit: str) -> dict[str, float]:
+    """List the units that are finer than one, the longest first, and how many of them it is."""
+    factors = {name: DAYS_PER_UNIT[unit] / days for name, days in DAYS_PER_UNIT.items()}
+    return dict(sorted(((n, f) for n, f in factors.items() if f > 1.0), key=lambda item: item[1]))
+
+
+def lines_of_stays(
+    stays: Stays, patients: NDArray[np.str_], phases: Sequence[str], last: Floats
+) -> list[Line]:
+    """Say who has stays in each phase, and who comes back to it after an interruption.
+
+    `last`, shape (patient,): the end of each patient's follow-up.
+    """
     lines = []
+    ended, far = far_ends(stays.patient, stays.stop, last)
+    if most_are_far(int(far.sum()), int(ended.sum())):
+        ids = tuple(map(str, patients[np.unique(stays.patient[far])]))
+        lines.append(Line(step="stays", what=FAR_ENDS, patients=ids))
     for phase, (who, counts) in zip(phases, stays_by_phase(stays, len(phases)), strict=True):
         for what, rows in zip(SEEN_IN, (counts > 0, counts > 1), strict=True):
             if rows.any():

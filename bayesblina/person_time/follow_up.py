@@ -342,23 +342,34 @@ def require_contents(contents: Mapping[str, Contents], question: Question) -> No
     """Check that there is something to compare, where it is counted already."""
     against = question.reference
     outside = f"time outside {question.exposure}" if against is None else f"time in {against}"
+    beyond = f" beyond the lag of {question.lag:g}" if question.lag else ""
+    too_long = (
+        f" With a lag only time later than that after a start counts, and no time at risk in "
+        f"{question.exposure} lasts as long, if there is any: ask for a shorter lag."
+        if question.lag
+        else ""
+    )
     problems = []
     for name, found in contents.items():
         checks = (
             (found.patients > 0, "no patient is ever eligible"),
             (found.patients > 1, "only one patient is eligible"),
             (found.events > 0, "no event among the eligible patients"),
-            ("exposed" in found.visited, f"no eligible patient has time in {question.exposure}"),
+            (
+                "exposed" in found.visited,
+                f"no eligible patient has time in {question.exposure}{beyond}",
+            ),
             ("reference" in found.visited, f"no eligible patient has {outside}"),
         )
         failed = next((message for passed, message in checks if not passed), None)
         if failed is not None:
+            hint = too_long if beyond and failed.endswith(beyond) else ""
             problems.append(
                 Problem(
                     column=name,
                     found=failed,
                     expected="There is nothing to compare: check the endpoint's columns and "
-                    "the Question's eligible_from, landmark, lag and reference.",
+                    f"the Question's eligible_from, landmark, lag and reference.{hint}",
                 )
             )
     if problems:

@@ -10,6 +10,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from bayesblina.core.courses import AMOUNTS, LASTING, MEASURES, STEPPED, Amount, Measure
+from bayesblina.core.episodes import OFF_TREATMENT
 from bayesblina.core.errors import (
     SpecError,
     require_kind,
@@ -399,8 +400,16 @@ def bind(question: Question, cohort: Enrolled) -> tuple[str, ...]:
         ("reference", question.reference),
         ("eligible_from", None if question.eligible_from == ENTRY else question.eligible_from),
     ):
-        if name is not None and name not in cohort.phases:
-            raise SpecError(unknown_phase(role, name, cohort.phases))
+        if name is None or name in cohort.phases:
+            continue
+        if role == "reference" and (name == OFF_TREATMENT or name.startswith("before ")):
+            raise SpecError(
+                f"reference: '{name}' is a state and no phase: leave reference out, and all "
+                f"eligible time that is not in {question.exposure} is the reference, before it and "
+                "off treatment. To hold it against such time alone, give that rows of its own "
+                "where stays are read, as a phase of another name."
+            )
+        raise SpecError(unknown_phase(role, name, cohort.phases))
     if question.eligible_from != ENTRY and not cohort.recurring:
         order = cohort.phases.index
         if question.reference is not None and order(question.reference) < order(

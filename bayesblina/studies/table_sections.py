@@ -115,7 +115,7 @@ class PhaseSection(Section):
 
 # What overlapping stays mean: a word, phases by priority, or names of combinations.
 Overlap = Literal["refuse"] | Names | dict[str, Name]
-LeaveOutStays = Literal["strangers", "other phases", "empty", "after"]
+LeaveOutStays = Literal["strangers", "other phases", "empty", "after", "duplicates"]
 
 
 class CoursesSection(Section):
@@ -132,9 +132,11 @@ class CoursesSection(Section):
     dose: Name | None = None
     cycle: Name | None = None
     bridge: Time = 0.0
+    grace: Time = 0.0
     overlap: Overlap = "refuse"
     order: Literal["listed", "any"] = "listed"
     leave_out: list[LeaveOutStays] = Field(default_factory=list)
+    before_origin: Literal["refuse", "clip"] = "refuse"
 
 
 class CalendarSection(Section):
@@ -182,9 +184,11 @@ class AdamCoursesSection(Section):
     dose: Name | None = None
     dose_per: Literal["stay", "day"] | None = None
     bridge: Time = 0.0
+    grace: Time = 0.0
     overlap: Overlap = "refuse"
     order: Literal["listed", "any"] = "listed"
     leave_out: list[LeaveOutStays] = Field(default_factory=list)
+    before_origin: Literal["refuse", "clip"] = "refuse"
 
 
 class AdamSection(Section):

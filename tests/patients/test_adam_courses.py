@@ -113,7 +113,9 @@ def test_what_is_left_out_is_counted() -> None:
     assert rules["stays of patients who are not in the cohort were left out"] == ("P9",)
     assert rules["stays in phases that are not listed were left out"] == ("P1",)
     assert rules["stays that start after the end of follow-up were left out"] == ("P1",)
-    assert rules["gaps of up to 70 are none"] == ("P1",)
+    assert rules[
+        "gaps of up to 70 days are none, which looks ahead: nobody has the event in one"
+    ] == ("P1",)
     assert cohort.stays is not None
     assert cohort.stays.stop.tolist() == [7, 90, 118, 10, 11]
 

@@ -14,6 +14,7 @@ from bayesblina.patients.scan import CohortScan, engines, scan_cohort
 from bayesblina.patients.scan import stays as scanned_stays
 from bayesblina.patients.scan.reading import column_name
 from bayesblina.patients.scan.settling import STAYS, stays_of_lists
+from bayesblina.patients.stays import FAR_ENDS
 from tests.patients.stays_tables import DECLARED, LEAVE_OUT, courses, tables
 from tests.patients.test_scan import require_same
 
@@ -63,6 +64,69 @@ def test_a_scan_sums_what_memory_sums(asked: dict[str, Any]) -> None:
     one = bb.person_time(memory, question(**asked), cuts=[3.0, 9.5])
     assert one.table["events"].values.sum() > 50
     require_same(one, bb.person_time(scan, question(**asked), cuts=[3.0, 9.5]))
+
+
+@pytest.mark.parametrize("asked", MEASURES)
+def test_stays_with_grace_sum_as_in_memory(asked: dict[str, Any]) -> None:
+    memory, scan = both(3, overlap=PRIORITY, grace=0.5, cycle="cycle")
+    one = bb.person_time(memory, question(**asked), cuts=[3.0, 9.5])
+    require_same(one, bb.person_time(scan, question(**asked), cuts=[3.0, 9.5]))
+    none = bb.person_time(
+        both(3, overlap=PRIORITY, cycle="cycle")[0], question(**asked), cuts=[9.5]
+    )
+    if asked["measure"] == "current":
+        assert (
+            one.table["person_time"].sel(phase="blina").sum()
+            > none.table["person_time"].sel(phase="blina").sum()
+        )
+
+
+@pytest.mark.parametrize(
+    ("asked", "never"),
+    [
+        ({"measure": "since_end", "steps": (1.0, 300.0)}, "blina ended from 300"),
+        ({"measure": "cumulative", "steps": (1.0, 300.0)}, "blina time from 300"),
+        (
+            {"measure": "cumulative", "steps": (2, 90), "amount": "cycles"},
+            "blina 91 cycles and more",
+        ),
+        ({"measure": "episode", "steps": (2, 90)}, "blina episode 90 and later"),
+    ],
+)
+def test_steps_that_nobody_reaches_are_told(asked: dict[str, Any], never: str) -> None:
+    for patients in both(3, overlap=PRIORITY, cycle="cycle"):
+        table = bb.person_time(patients, question(**asked), cuts=[9.5]).account().table
+        (row,) = table[table["step"] == "steps"].to_dict("records")
+        assert (row["phase"], row["what"]) == (never, "nobody has time at risk in it")
+        assert row["patients"] == 0
+        assert table["step"].iloc[-1] == "steps"
+
+
+@pytest.mark.parametrize("measure", ["current", "ever", "since_end", "cumulative", "episode"])
+def test_a_lag_beyond_all_stays_is_told(measure: str) -> None:
+    for patients in both(3, overlap=PRIORITY):
+        asked = question(measure=measure, lag=80.0)
+        with pytest.raises(DataError) as caught:
+            bb.person_time(patients, asked, cuts=[9.5], phase_cuts=None)
+        problem = caught.value.problems[0]
+        assert problem.found == "no eligible patient has time in blina beyond the lag of 80"
+        assert problem.expected.endswith("if there is any: ask for a shorter lag.")
+
+
+def test_stays_before_the_origin_are_clipped_as_in_memory() -> None:
+    frame, stays = tables(5, clean=True)
+    stays["to"] = stays["to"].fillna(stays["from"] + 1)
+    stays[["from", "to"]] -= 2.0
+    read = courses(stays, dose="dose", before_origin="clip", grace=0.25)
+    asked = question(measure="cumulative", steps=(1.0, 4.0), amount="dose")
+    memory = bb.read_cohort(frame, phases=read, **DECLARED)
+    scan = scan_cohort(frame, phases=read, **DECLARED)
+    one = bb.person_time(memory, asked, cuts=[9.0])
+    require_same(one, bb.person_time(scan, asked, cuts=[9.0]))
+    require_same_account(memory, scan)
+    told = memory.account().table.query("step == 'repaired'")["patients"]
+    assert (told > 20).all()
+    assert len(told) == 3
 
 
 @pytest.mark.parametrize("overlap", [PRIORITY, NAMED])
@@ -141,10 +205,7 @@ def test_ids_that_are_numbers_in_one_table_are_texts_in_the_other() -> None:
         require_same(memory, bb.person_time(scan, asked, cuts=[9.0]))
 
 
-@pytest.mark.parametrize("overlap", [PRIORITY, NAMED])
-def test_an_account_counts_what_memory_counts(overlap: Any) -> None:
-    """By hand: 1 stranger; 2 other phases; 2 empty; 2 after."""
-    memory, scan = both(8, overlap=overlap, bridge=0.125)
+def require_same_account(memory: Cohort, scan: CohortScan) -> list[Any]:
     steps = ["read", "repaired", "stays", "order"]
     counts = [
         table[table["step"].isin(steps) & (table["what"] != table["what"].iloc[0])][
@@ -153,16 +214,44 @@ def test_an_account_counts_what_memory_counts(overlap: Any) -> None:
         for table in (memory.account().table, scan.account().table)
     ]
     assert counts[1] == counts[0]
-    repaired = {what: patients for step, _, what, patients in counts[1] if step == "repaired"}
+    return list(counts[1])
+
+
+def test_an_account_counts_duplicates_and_far_ends() -> None:
+    frame, stays = tables(8, clean=True)
+    stays["to"] += 90.0
+    twice = pd.concat([stays, stays[:20]]).drop_duplicates("who", keep="last")
+    doubled = pd.concat([twice, twice[-20:]])
+    read = courses(doubled, leave_out=["duplicates"])
+    counts = require_same_account(
+        bb.read_cohort(frame, phases=read, **DECLARED), scan_cohort(frame, phases=read, **DECLARED)
+    )
+    found = {what: patients for _, _, what, patients in counts}
+    assert found["of rows that say the same twice, one was kept"] == 20
+    assert found[FAR_ENDS] == twice["to"].notna().sum()
+
+
+@pytest.mark.parametrize("overlap", [PRIORITY, NAMED])
+def test_an_account_counts_what_memory_counts(overlap: Any) -> None:
+    """By hand: 1 stranger; 2 other phases; 2 empty; 2 after."""
+    counts = require_same_account(*both(8, overlap=overlap, bridge=0.125))
+    repaired = {what: patients for step, _, what, patients in counts if step == "repaired"}
     assert list(repaired.values())[:4] == [1, 2, 2, 2]
     assert [name.startswith(("of overl", "overl")) for name in repaired] == [False] * 4 + [
         True,
         False,
     ]
-    assert sum(step == "stays" for step, *_ in counts[1]) == (6 if overlap == PRIORITY else 10)
+    assert sum(step == "stays" for step, *_ in counts) == (6 if overlap == PRIORITY else 10)
 
 
-@pytest.mark.parametrize("kind", [*LEAVE_OUT, "overlap", "order", "dose", "negative", "unread"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *LEAVE_OUT,
+        *("overlap", "order", "dose", "negative", "unread", "twice", "unit", "nameless"),
+        "went on",
+    ],
+)
 def test_what_is_wrong_is_told_as_in_memory(kind: str) -> None:
     """Column, words and patients; one that stands in many rows counts once."""
     frame, stays = tables(9, clean=kind not in LEAVE_OUT)
@@ -178,6 +267,16 @@ def test_what_is_wrong_is_told_as_in_memory(kind: str) -> None:
         stays.loc[[3, 40, 41], "dose"] = [-1.0, np.nan, np.inf]
     elif kind == "negative":
         stays.loc[[3, 40], ["from", "to"]] = [[-2.0, 1.0], [np.nan, 4.0]]
+    elif kind == "twice":
+        stays = pd.concat([stays, stays[3:9]], ignore_index=True)
+        declared = {}
+    elif kind == "unit":
+        stays[["from", "to"]] *= 30.4
+        declared["leave_out"] = []
+    elif kind == "nameless":
+        stays.loc[[3, 40], "who"] = [None, " "]
+    elif kind == "went on":
+        declared["dose"] = "dose"
     elif kind == "unread":
         stays["from"] = stays["from"].astype(str)
         stays.loc[[3, 40], "from"] = ["1,5", "soon"]

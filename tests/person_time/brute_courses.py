@@ -75,6 +75,26 @@ class Asked:
                 for low, high in pairwise(edges)
             ]
             return [f"{self.label} episode {span}" for span in [*spans, f"{edges[-1]} and later"]]
+        if self.amount == "cycles" and steps:
+            # How many whole numbers lie in each step, counted one after the other.
+            known = [
+                [str(n) for n in range(1, 100) if low < n <= high]
+                for low, high in pairwise([0, *self.steps])
+            ]
+            spans = [
+                "1 cycle"
+                if own == ["1"]
+                else f"{own[0]} cycles"
+                if len(own) == 1
+                else f"up to {own[-1]} cycles"
+                if own[0] == "1"
+                else f"{own[0]} to {own[-1]} cycles"
+                for own in known
+            ]
+            return [
+                f"{self.label} {span}"
+                for span in [*spans, f"{int(known[-1][-1]) + 1} cycles and more"]
+            ]
         prefix = {
             "since_entry": self.label,
             "since_end": f"{self.label} ended",

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import bayesblina as bb
+from bayesblina.core.courses import Exposure, step_names
 from bayesblina.core.errors import SpecError
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.question import bind
@@ -86,6 +87,13 @@ def test_who_is_at_risk_and_what_is_compared_have_no_default() -> None:
         ),
         ({"exposed": "entry"}, {}, "exposed: the cohort has no phase 'entry'"),
         ({"reference": "x"}, {}, "reference: .*There are: induction, consolidation, maintenance."),
+        (
+            {"reference": "off treatment"},
+            {},
+            "'off treatment' is a state and no phase: leave reference out, and all eligible time "
+            "that is not in maintenance is the reference",
+        ),
+        ({"reference": "before any phase"}, {}, "is a state and no phase: leave reference out"),
         ({"eligible_from": "start"}, {}, "eligible_from: .* Expected a phase or 'entry'"),
         (
             {"eligible_from": "consolidation", "reference": "induction"},
@@ -289,6 +297,30 @@ def test_further_courses_do_not_stand_in_the_reference(
         exposed=alone, eligible_from="entry", reference=against, measure="current"
     )
     bind(question, cohort)
+
+
+@pytest.mark.parametrize(
+    ("steps", "names"),
+    [
+        ((1.0,), ["1 cycle", "2 cycles and more"]),
+        ((1.0, 2.0, 5.0), ["1 cycle", "2 cycles", "3 to 5 cycles", "6 cycles and more"]),
+        ((3.0, 4.0), ["up to 3 cycles", "4 cycles", "5 cycles and more"]),
+        # Those that a model chooses lie between.
+        ((1.5, 3.5), ["1 cycle", "2 to 3 cycles", "4 cycles and more"]),
+        ((0.5,), None),
+        ((1.2, 1.8), None),
+    ],
+)
+def test_steps_of_cycles_are_named_by_cycles(
+    steps: tuple[float, ...], names: list[str] | None
+) -> None:
+    words = {"phases": (0,), "label": "a", "measure": "cumulative", "amount": "cycles"}
+    if names is None:
+        with pytest.raises(SpecError, match="steps of cycles begin after whole numbers of them"):
+            Exposure(**words, steps=steps)  # type: ignore[arg-type]
+        return
+    found, begins = step_names(Exposure(**words, steps=steps))  # type: ignore[arg-type]
+    assert (found, begins) == ([f"a {name}" for name in names], [0.0, *steps])
 
 
 def test_phases_without_numbers_of_their_own_are_phases() -> None:

@@ -16,7 +16,7 @@ from bayesblina.core.errors import SpecError
 from bayesblina.inference.partial_likelihood import fit_cox
 from bayesblina.person_time.segments import stays_of
 from bayesblina.studies.simulate import CourseTruth, interrupted_cohort, interrupted_tables
-from bayesblina.studies.what_if.patients import bridge
+from bayesblina.studies.what_if.patients import bridge, grant_grace
 
 CARRY_OVER = CourseTruth(
     log_hazard_ratio=float(np.log(0.4)), carry_over=3.0, frail_log_hazard_ratio=0.7
@@ -153,7 +153,7 @@ def test_a_cohort_of_a_seed_is_the_same_and_synthetic() -> None:
 
 
 def test_bridged_pauses_are_immortal_time() -> None:
-    """Treatment does nothing, and looks as if it did once pauses are bridged."""
+    """Treatment does nothing, and looks as if it did once pauses are bridged; not with grace."""
     truth = CourseTruth(log_hazard_ratio=0.0)
     cohort = interrupted_cohort(1, patients=20_000, truth=truth).cohort
 
@@ -169,6 +169,8 @@ def test_bridged_pauses_are_immortal_time() -> None:
 
     assert ratio(cohort) == pytest.approx(1.0, abs=0.1)
     assert ratio(bridge(cohort, 1.01)) == pytest.approx(0.51, abs=0.05)
+    # Who has the event within the grace period is in the phase, too. Three standard errors.
+    assert ratio(grant_grace(cohort, 1.01)) == pytest.approx(1.0, abs=0.062)
 
 
 def test_adverse_events_of_courses_come_before_and_on_treatment() -> None:

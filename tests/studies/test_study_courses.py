@@ -209,6 +209,7 @@ def test_python_and_the_study_file_take_the_same() -> None:
     [
         ("bridge = 0.25", "bridges = 0.25", r"courses\.bridges: unknown key\. Nearest: bridge"),
         ("bridge = 0.25", "bridge = -1", r"courses\.bridge: .*greater than or equal to 0"),
+        ("bridge = 0.25", 'before_origin = "cut"', r"courses\.before_origin: .*'clip'"),
         ('file = "stays.csv"\n', "", r"courses\.file: Field required"),
         ('"any"', '"some"', r"courses\.order: Input should be 'listed' or 'any'"),
         ('"after"]', '"late"]', r"courses\.leave_out\.3: .*'after'"),
@@ -228,6 +229,18 @@ def test_python_and_the_study_file_take_the_same() -> None:
 def test_mistakes_are_told(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         read_study(write(tmp_path, old, new))
+
+
+def test_grace_arrives(tmp_path: Path) -> None:
+    stays = read_study(write(tmp_path, "bridge =", "grace =")).cohort().stays
+    assert stays is not None
+    assert stays.grace == 0.25
+    # What follows the stays of `test_everything_arrives`: of a none that goes on in another phase.
+    added = stays.cycles + np.where(stays.dose == 0, 0, 1) == 0
+    np.testing.assert_allclose(stays.start[added], [4, 6, 5])
+    np.testing.assert_allclose(stays.stop[added], [4.2, 6.25, 5.25])
+    with pytest.raises(SpecError, match="bridge and grace are two answers to one question"):
+        read_study(write(tmp_path, "bridge =", "grace = 0.5\nbridge =")).cohort()
 
 
 def test_what_only_the_tables_tell(tmp_path: Path) -> None:
@@ -253,11 +266,11 @@ def test_the_account_says_what_became_of_every_stay(
         "stays that end as they start were left out",
         "stays that start after the end of follow-up were left out",
         "overlapping stays are in one of their combinations: both",
-        "gaps of up to 0.25 are none",
+        "gaps of up to 0.25 months are none, which looks ahead: nobody has the event in one",
     ):
         assert counts[words] == 1, words
     assert main(["validate", str(path)]) == 0
-    assert "gaps of up to 0.25 are none" in capsys.readouterr().out
+    assert "gaps of up to 0.25 months are none" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

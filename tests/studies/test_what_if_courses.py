@@ -42,7 +42,7 @@ PATIENTS = pd.DataFrame(
 )
 
 
-def read(bridge: float = 0.0, rows: str = "abcd") -> bb.Cohort:
+def read(bridge: float = 0.0, rows: str = "abcd", grace: float = 0.0) -> bb.Cohort:
     return bb.read_cohort(
         PATIENTS[PATIENTS["id"].isin(list(rows))],
         patient="id",
@@ -57,6 +57,7 @@ def read(bridge: float = 0.0, rows: str = "abcd") -> bb.Cohort:
             phases=["on", "other"],
             dose="given",
             bridge=bridge,
+            grace=grace,
             order="any",
         ),
         covariates=["site"],
@@ -104,12 +105,38 @@ def test_gaps_are_bridged_as_when_read() -> None:
         bb.scenarios(base, QUESTION, {"bridge": [-1.0]})
 
 
+def test_grace_is_granted_as_when_read() -> None:
+    base = read()
+    what_if = bb.scenarios(base, QUESTION, {"grace": [0.0, 0.5, 1.0]})
+    assert [each.label for each in what_if] == ["base case", "grace = 0.5", "grace = 1"]
+    # By hand: a 9.75 less b 1 and c 5 is 3.75, and its gaps are 0.25 and 1, its last stay ends 2
+    # before her follow-up; b has 2 until her next drug; c has 2.
+    expected = (9.75, 9.75 + 0.25 + 0.5 + 0.5 + 0.5 + 0.5, 9.75 + 0.25 + 1.0 + 1.0 + 1.0 + 1.0)
+    for scenario, length, time in zip(what_if, (0.0, 0.5, 1.0), expected, strict=True):
+        cohort = scenario.cohort(base, seed=1)
+        assert same_stays(cohort, read(grace=length))
+        assert time_on(cohort) == pytest.approx(time)
+    # What was added cannot be cut; a longer grace can be built on it.
+    longer = bb.scenarios(read(grace=0.5), QUESTION, {"grace": [0.5, 1.0]})
+    assert [each.label for each in longer] == ["base case", "grace = 1"]
+    assert time_on(longer[1].cohort(read(grace=0.5), seed=1)) == pytest.approx(expected[2])
+    with pytest.raises(SpecError, match=r"stays were made 0\.5 longer when they were read"):
+        bb.scenarios(read(grace=0.5), QUESTION, {"grace": [0.25]})
+    for cohort, axis in ((read(0.25), "grace"), (read(grace=0.5), "bridge")):
+        with pytest.raises(SpecError, match="bridge and grace are two answers to one question"):
+            bb.scenarios(cohort, QUESTION, {axis: [1.0]})
+    with pytest.raises(SpecError, match="bridge and grace are two answers to one question"):
+        bb.scenarios(base, QUESTION, {"bridge": [1.0], "grace": [1.0]}, design="full")
+    assert hash_of_cohort(read(grace=0.5)) != hash_of_cohort(base)
+
+
 def test_phases_that_start_once_have_no_gaps(cohort: bb.Cohort) -> None:
     question = bb.Question(
         exposed="maintenance", eligible_from="consolidation", transplant="censor"
     )
-    with pytest.raises(SpecError, match="each phase starts and ends once"):
-        bb.scenarios(cohort, question, {"bridge": [1.0]})
+    for axis in ("bridge", "grace"):
+        with pytest.raises(SpecError, match="each phase starts and ends once"):
+            bb.scenarios(cohort, question, {axis: [1.0]})
 
 
 def test_measures_are_varied_with_their_steps() -> None:
@@ -177,6 +204,7 @@ phase_end = "current"
 
 [sensitivity.axes]
 bridge = [0.25, 1]
+grace = [0.5]
 measure = ["ever"]
 exposed = [["on", "other"]]
 
@@ -196,6 +224,7 @@ def test_a_study_file_varies_courses(tmp_path: Path) -> None:
         "base case",
         "bridge = 0.25",
         "bridge = 1",
+        "grace = 0.5",
         "measure = ever",
         "exposed = on, other",
         "measure = since_end; steps = 1, 2; model = since_entry",
@@ -203,7 +232,12 @@ def test_a_study_file_varies_courses(tmp_path: Path) -> None:
     in_python = bb.scenarios(
         base,
         QUESTION,
-        {"bridge": [0.25, 1.0], "measure": ["ever"], "exposed": [["on", "other"]]},
+        {
+            "bridge": [0.25, 1.0],
+            "grace": [0.5],
+            "measure": ["ever"],
+            "exposed": [["on", "other"]],
+        },
         explicit=[{"measure": "since_end", "steps": [1, 2], "model": "since_entry"}],
     )
     assert [each.key for each in by_file] == [each.key for each in in_python]

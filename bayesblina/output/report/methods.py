@@ -244,8 +244,9 @@ def _courses(fit: Fit) -> str:
     if fit.person_time.layout is None:
         return ""
     return (
-        "A patient's course is made of stays in phases, which may recur; gaps that were bridged "
-        "and overlaps that were settled are in the account of patients. "
+        "A patient's course is made of stays in phases, which may recur; gaps that were bridged, "
+        "stays that were made longer and overlaps that were settled are in the account of "
+        "patients. "
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bayesblina.core.arrays import Floats
+from bayesblina.core.course_marks import runs_of
 from bayesblina.core.endpoint_order import require_inclusions
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.patients.calendar import Calendar, require_calendar
@@ -204,7 +205,7 @@ def read_adam(
         known=known,
         endpoints=endpoints,
         manner=manner,
-        per_unit=per_unit,
+        unit=unit,
         how={"cycle": cycle, "zero_doses": zero_doses, "filters": filters},
     )
     followed, read, moved = read_of.followed, read_of.stays, read_of.moved
@@ -268,7 +269,7 @@ def _read_treatment(
     known: Floats,
     endpoints: Mapping[str, AdamEndpoint],
     manner: AdamTimes,
-    per_unit: float,
+    unit: str,
     how: Mapping[str, Any],
 ) -> _Treatment:
     """Read ADTTE, and ADEX if there is one.
@@ -278,6 +279,7 @@ def _read_treatment(
     `how`: what ADEX's rows mean.
     """
     columns, doses, declared = people.columns, None, None
+    per_unit = DAYS_PER_UNIT[unit]
     source = "ADEX"
     if isinstance(phases, AdamCourses):
         declared, source = read_exposure(adex, people, phases, **how)
@@ -298,7 +300,7 @@ def _read_treatment(
             people,
             source=source,
             zero=zero,
-            days_per_unit=per_unit,
+            unit=unit,
             last=(last - zero) / per_unit,
         )
     _note_moved(people, followed, days, read, zero, per_unit)
@@ -318,8 +320,9 @@ def _note_moved(
         return
     who, changes = np.tile(np.arange(zero.size), len(days)), days.ravel()
     if read is not None:
-        who = np.tile(read.stays.patient, 2)
-        changes = np.concatenate([read.stays.start, read.stays.stop]) * per_unit
+        runs = runs_of(read.stays, np.arange(len(read.names)))
+        who = np.tile(runs.patient, 2)
+        changes = np.concatenate([runs.start, runs.stop]) * per_unit
         changes = np.round(changes, 6) + zero[who]
     other = "AVAL" if followed.value == "dates" else "ADT"
     people.note(f"the event would be in another phase by {other}", followed.moved(who, changes))

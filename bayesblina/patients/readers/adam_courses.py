@@ -11,7 +11,7 @@ import pandas as pd
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
-from bayesblina.patients.declarations import Courses, LeaveOutStays
+from bayesblina.patients.declarations import BeforeOrigin, Courses, LeaveOutStays
 from bayesblina.patients.readers.adam_tables import (
     CYCLE_COLUMNS,
     Filters,
@@ -24,6 +24,7 @@ from bayesblina.patients.readers.adam_tables import (
 from bayesblina.patients.readers.columns import Columns
 from bayesblina.patients.readers.sources import raise_problems, require_columns
 from bayesblina.patients.readers.stays import Dated, StaysRead, read_stays
+from bayesblina.patients.rules import DAYS_PER_UNIT
 
 # Where the cycles that were read off texts stand; no column of ADaM has a blank in its name.
 CYCLE_OF_STAY = "ADEX cycle"
@@ -49,7 +50,7 @@ class AdamCourses:
     dose_per
         What `dose` is: given in the whole ``"stay"``, or on each ``"day"`` of it, as of a
         continuous infusion. Must be said with `dose`.
-    bridge, overlap, order, leave_out
+    bridge, grace, overlap, order, leave_out, before_origin
         As for `bayesblina.Courses`; the unit is that of `read_adam`.
 
     Raises
@@ -68,9 +69,11 @@ class AdamCourses:
     dose: str | None = None
     dose_per: Literal["stay", "day"] | None = None
     bridge: float = 0.0
+    grace: float = 0.0
     overlap: Literal["refuse"] | Sequence[str] | Mapping[str, str] = "refuse"
     order: Literal["listed", "any"] = "listed"
     leave_out: Sequence[LeaveOutStays] = ()
+    before_origin: BeforeOrigin = "refuse"
 
     def __post_init__(self) -> None:
         if self.dose_per not in (None, "stay", "day"):
@@ -164,7 +167,7 @@ def read_stays_of_exposure(
     *,
     source: str,
     zero: Floats,
-    days_per_unit: float,
+    unit: str,
     last: Floats,
 ) -> StaysRead:
     """Read the stays.
@@ -174,10 +177,10 @@ def read_stays_of_exposure(
     columns = people.columns
     dated = Dated(
         zero=zero,
-        days_per_unit=days_per_unit,
+        days_per_unit=DAYS_PER_UNIT[unit],
         ends_of_days=True,
         date_format=columns.date_format,
         partial_dates=columns.partial_dates,
         dose_per_day=courses.dose_per == "day",
     )
-    return read_stays(declared, columns.ids, last, dated, part_of=source)
+    return read_stays(declared, columns.ids, last, unit, dated, part_of=source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -109,8 +110,14 @@ class Columns:
         # Columns of dates that are only looked at: those which are partial are no fault.
         self.looked_at: set[str] = set()
         self._read: dict[str, Days] = {}
-        self.ids = self.text(patient)
-        self._refuse_long(patient, self.ids)
+        # Ids of a long table are written out only where somebody is named.
+        self.id_of_row, self.different_ids = coded_text(frame[patient])
+        self._refuse_long(patient, self.different_ids, self.id_of_row)
+
+    @cached_property
+    def ids(self) -> NDArray[np.str_]:
+        """Patients' ids, (row,); empty where there is none."""
+        return self.different_ids[self.id_of_row]
 
     def narrowed(self, rows: Ints) -> Columns:
         """Go on with some rows, and with what was found of all: what else is in them is not read.
@@ -133,10 +140,12 @@ class Columns:
         """Read text; whole numbers are written without a decimal point, missing cells are empty."""
         return as_text(self.frame[column])
 
-    def _refuse_long(self, column: str, text: NDArray[np.str_]) -> None:
+    def _refuse_long(
+        self, column: str, text: NDArray[np.str_], rows: Ints | slice = slice(None)
+    ) -> None:
         self.report(
             column,
-            np.char.str_len(text) > LONGEST_TEXT,
+            (np.char.str_len(text) > LONGEST_TEXT)[rows],
             f"texts of more than {LONGEST_TEXT} characters",
             "Expected an id or a short name; is a quotation mark missing?",
         )
@@ -451,11 +460,20 @@ def as_text(series: pd.Series) -> NDArray[np.str_]:
         is_whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
         text = np.where(is_whole, np.where(is_whole, values, 0).astype(np.int64).astype(str), "")
         return np.where(np.isnan(values) | is_whole, text, values.astype(str)).astype(str)
+    codes, different = coded_text(series)
+    return different[codes]
+
+
+def coded_text(series: pd.Series) -> tuple[Ints, NDArray[np.str_]]:
+    """Write values as text, as `as_text`, each of those that rows repeat once.
+
+    Result: which text each row has, and the texts; some may be equal.
+    """
     if pd.api.types.infer_dtype(series, skipna=True) in ("string", "integer"):
-        # Rows of a long table repeat ids and names: each is written once.
         codes, different = pd.factorize(series)
-        return np.append(_written(pd.Series(different)), "")[codes]
-    return _written(series)
+        return codes, np.append(_written(pd.Series(different)), "")
+    is_number = pd.api.types.is_float_dtype(series)
+    return np.arange(len(series)), as_text(series) if is_number else _written(series)
 
 
 def _written(series: pd.Series) -> NDArray[np.str_]:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.courses import Stays
-from bayesblina.core.errors import DataError
+from bayesblina.core.errors import DataError, Problem
 from bayesblina.patients.cohort import Repair
-from bayesblina.patients.declarations import LEFT_OUT_STAYS, Courses, Phases
+from bayesblina.patients.declarations import CLIPPED_STAYS, LEFT_OUT_STAYS, Courses, Phases
 from bayesblina.patients.outcomes import Outcome, last_seen
-from bayesblina.patients.readers.columns import Columns, examples_of
+from bayesblina.patients.readers.columns import Columns, coded_text, examples_of
 from bayesblina.patients.readers.dates import ISO, PartialDates
 from bayesblina.patients.readers.sources import (
     hashes,
@@ -25,9 +25,11 @@ from bayesblina.patients.readers.sources import (
     require_roles,
 )
 from bayesblina.patients.stay_rules import (
+    AFTER,
     StayRows,
     are_ordered,
     bridged_words,
+    grace_words,
     kept_rows,
     names_of_phases,
     overlap_words,
@@ -35,6 +37,7 @@ from bayesblina.patients.stay_rules import (
     positions_of_texts,
     settled_stays,
 )
+from bayesblina.patients.stays import ends_by_unit, unit_problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,13 +80,14 @@ def read_stays(
     courses: Courses,
     ids: NDArray[np.str_],
     last: Floats,
+    unit: str,
     dated: Dated | None = None,
     *,
     part_of: str | None = None,
 ) -> StaysRead:
     """Read the stays of a cohort's patients.
 
-    `ids`, `last`, shape (patient,): patients' ids, and the end of all their follow-up.
+    `ids`, `last`, shape (patient,): patients' ids, and the end of all their follow-up, in `unit`.
     `dated`: how dates become times; None where the table holds times.
     `part_of`: the dataset of which the table is a part, so that its rows have no numbers.
     """
@@ -99,7 +103,9 @@ def read_stays(
     rows = reading.rows()
     kept = kept_rows(rows, courses, last, reading)
     if reading.columns.problems:
-        raise DataError(reading.columns.problems, source=source)
+        raise DataError(
+            [*reading.columns.problems, *reading.units(rows, last, unit)], source=source
+        )
     settled = settled_stays(rows, kept, courses, last, reading)
     if reading.columns.problems:
         raise DataError(reading.columns.problems, source=source)
@@ -114,7 +120,9 @@ def read_stays(
             ids[np.isin(ids, partial)],
         )
     if courses.bridge:
-        reading.did(bridged_words(courses.bridge), ids[np.unique(settled.bridged)])
+        reading.did(bridged_words(courses.bridge, unit), ids[np.unique(settled.bridged)])
+    if courses.grace:
+        reading.did(grace_words(courses.grace, unit), ids[np.unique(settled.prolonged)])
     return StaysRead(
         stays=settled.stays,
         names=names_of_phases(courses),
@@ -130,13 +138,14 @@ def read_any_stays(
     columns: Columns,
     outcomes: Mapping[str, Outcome],
     source: str,
+    unit: str,
     dated: Dated | None = None,
 ) -> StaysRead | None:
     """Read the stays of the patients whose columns were read; None where phases have columns."""
     if not isinstance(phases, Courses):
         return None
     raise_problems(columns.problems, source)
-    return read_stays(phases, columns.ids, last_seen(outcomes), dated)
+    return read_stays(phases, columns.ids, last_seen(outcomes), unit, dated)
 
 
 def side_by_side(times: Sequence[Floats], columns: Columns, read: StaysRead | None) -> Floats:
@@ -173,22 +182,35 @@ class _Reading:
         names = [self.courses.columns[role] for role in column.split(", ")]
         self.columns.report(", ".join(names), rows, found, expected, examples)
 
-    def leave_out(self, kind: str, rows: Bools) -> None:
-        """Note which rows are left out, if there are any."""
+    def change(self, kind: str, rows: Bools) -> None:
+        """Note which rows are left out or clipped, if there are any."""
         if rows.any():
-            who = tuple(dict.fromkeys(map(str, self.columns.ids[rows])))
-            self.repairs.append(Repair(rule=LEFT_OUT_STAYS[kind], patients=who))
+            words = {**LEFT_OUT_STAYS, **CLIPPED_STAYS}[kind]
+            self.did(words, np.array(list(dict.fromkeys(self.columns.ids[rows]))))
 
     def unlisted(self, rows: Bools) -> tuple[str, ...]:
         """Give examples of texts of phases that are not listed."""
-        return examples_of(pd.Series(self.columns.text(self.courses.phase)[rows]))
+        if not rows.any():
+            return ()
+        codes, texts = coded_text(self.columns.frame[self.courses.phase])
+        return examples_of(pd.Series(texts[codes[rows]]))
+
+    def units(self, rows: StayRows, last: Floats, unit: str) -> list[Problem]:
+        """Say that stays which start after follow-up may be in another unit."""
+        found = None
+        if self.dated is None and any(one.found == AFTER for one in self.columns.problems):
+            found = unit_problem(ends_by_unit(rows.patient, rows.stop, last, unit), unit)
+        columns = f"{self.courses.start}, {self.courses.stop}"
+        return [] if found is None else [Problem(column=columns, found=found[0], expected=found[1])]
 
     def rows(self) -> StayRows:
         """Read all rows."""
         courses, columns = self.courses, self.columns
-        patient = pd.Index(self.ids).get_indexer(pd.Index(columns.ids)).astype(np.int64)
-        text = pd.Series(columns.text(courses.phase))
-        phase = np.asarray(text.map(positions_of_texts(courses)).fillna(-1), dtype=np.int64)
+        own, ids = columns.id_of_row, columns.different_ids
+        patient = pd.Index(self.ids).get_indexer(pd.Index(ids)).astype(np.int64)[own]
+        codes, texts = coded_text(columns.frame[courses.phase])
+        position = positions_of_texts(courses)
+        phase = np.array([position.get(text, -1) for text in texts.tolist()], dtype=np.int64)[codes]
         start, stop = self._times(patient, phase)
         unread = np.zeros(patient.size, dtype=bool)
         for column, values in ((courses.start, start), (courses.stop, stop)):
@@ -204,6 +226,7 @@ class _Reading:
             dose = dose * np.where(np.isnan(stop), 1.0, stop - start) * self.dated.days_per_unit
         return StayRows(
             patient=patient,
+            nameless=(ids == "")[own],
             phase=phase,
             start=start,
             stop=stop,

@@ -146,7 +146,7 @@ def read_cohort(
         time = columns.times(endpoint.time)
         entry = np.zeros(time.size) if endpoint.entry is None else columns.times(endpoint.entry)
         outcomes[name] = _outcome(columns, endpoint, time, entry)
-    read = read_any_stays(phases, columns, outcomes, source)
+    read = read_any_stays(phases, columns, outcomes, source, unit)
     starts = [columns.times(phase.start) for _, phase in phases.items()]
     ends = [columns.times(phase.end) for _, phase in phases.items()]
     return make_cohort(
@@ -343,7 +343,7 @@ def read_dated_cohort(
         date_format=date_format,
         partial_dates=columns.partial_dates,
     )
-    read = read_any_stays(phases, columns, outcomes, source, dated_stays)
+    read = read_any_stays(phases, columns, outcomes, source, unit, dated_stays)
     repaired = () if read is None else read.repairs
     return make_cohort(
         columns,

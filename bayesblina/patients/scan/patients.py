@@ -392,7 +392,13 @@ def scan_cohort(
     read, names, stays = raw.select(**columns), phases.names, None
     if isinstance(phases, Courses):
         joined = join_stays(
-            read, phases, endpoints, source=source, embedded=embedded, memory_limit=memory_limit
+            read,
+            phases,
+            endpoints,
+            unit=unit,
+            source=source,
+            embedded=embedded,
+            memory_limit=memory_limit,
         )
         read, embedded, names, stays = joined.table, joined.embedded, joined.names, joined.stays
         declared, as_read = _of_settled(read, declared, as_read, names, stays.ordered)

@@ -17,15 +17,19 @@ from bayesblina.patients.scan.engines import array_of
 from bayesblina.patients.scan.passes import State
 from bayesblina.patients.scan.reading import column_name
 from bayesblina.patients.stay_rules import (
+    AFTER,
     UNLISTED,
     StayRows,
     kept_rows,
     settled_stays,
 )
 from bayesblina.patients.stays import (
+    ends_by_unit,
+    far_ends,
     faults_of_stays,
     first_starts,
     stays_by_phase,
+    unit_problem,
 )
 
 if TYPE_CHECKING:
@@ -81,6 +85,7 @@ class Settling:
     courses: Courses
     times: tuple[str, ...]
     names: tuple[str, ...]
+    unit: str
     ordered: bool
     unlisted: tuple[str, ...]
 
@@ -98,6 +103,13 @@ class Settling:
             stays = settled.stays
             found.patients["overlapping"] = np.unique(settled.overlapping)
             found.patients["bridged"] = np.unique(settled.bridged)
+            found.patients["prolonged"] = np.unique(settled.prolonged)
+            ended, far = far_ends(stays.patient, stays.stop, last)
+            found.counts["far"] = np.array(
+                [np.unique(stays.patient[far]).size, far.sum(), ended.sum()]
+            )
+        elif any(what == AFTER for _, what, _ in found.problems):
+            found.counts["ends"] = ends_by_unit(rows.patient, rows.stop, last, self.unit)
         if not found.problems:
             faults = faults_of_stays(stays, self.names, ordered=self.ordered)
             for column, bad, what, expected in faults:
@@ -146,6 +158,7 @@ class Settling:
             empty = [code for code, text in enumerate(texts.dictionary.to_pylist()) if not text]
             cycle = np.where(np.isin(codes, empty), -1, codes)
         return StayRows(
+            nameless=np.zeros(start.size, dtype=bool),
             patient=np.repeat(np.arange(len(lists), dtype=np.int64), counts),
             phase=values.field("phase").to_numpy(zero_copy_only=False).astype(np.int64),
             start=start,
@@ -173,12 +186,14 @@ class _Found:
 
     `problems`: patients by column, what was found and what was expected.
     `patients`: patients by what was done: a kind of stays left out, overlaps settled, gaps bridged.
+    `counts`: further numbers, by what they are of.
     """
 
     def __init__(self, *, patient: Ints, unlisted: tuple[str, ...]) -> None:
         self._patient, self._unlisted = patient, unlisted
         self.problems: dict[tuple[str, str, str], Ints] = {}
         self.patients: dict[str, Ints] = {}
+        self.counts: dict[str, Ints] = {}
 
     def note(self, column: str, patients: Ints, found: str, expected: str) -> None:
         """Note a problem of some patients, if there are any."""
@@ -196,8 +211,8 @@ class _Found:
         """Note a problem with some rows, if there are any."""
         self.note(column, np.unique(self._patient[rows]), found, expected)
 
-    def leave_out(self, kind: str, rows: Bools) -> None:
-        """Note which rows are left out."""
+    def change(self, kind: str, rows: Bools) -> None:
+        """Note which rows are left out or clipped."""
         self.patients[kind] = np.unique(self._patient[rows])
 
     def unlisted(self, rows: Bools) -> tuple[str, ...]:  # noqa: ARG002 - examples are of all rows
@@ -208,8 +223,8 @@ class _Found:
 class Judging:
     """Counts what is wrong with stays, and what was done: a `passes.Partial`.
 
-    `counts`: patients by what was done, and ``"stays PHASE"``: those who have any, and more than
-    one.
+    `counts`: patients by what was done; ``"stays PHASE"``: those who have any, and more than one;
+    ``"far"``: those with stays that end far beyond follow-up, such stays, and all that end.
     `problems`: ids of the first patients, and how many there are.
     """
 
@@ -232,6 +247,7 @@ class Judging:
             ids = pa.table({"id": batch.column(self._key).take(pa.array(patients))})
             self._absorb(problem, ids, patients.size)
         counts = {name: np.array([who.size]) for name, who in found.patients.items()}
+        counts |= found.counts
         for index, (_, often) in enumerate(stays_by_phase(stays, len(self._settling.names))):
             counts[f"stays {index}"] = np.array([often.size, (often > 1).sum()])
         self._count(counts)
@@ -284,4 +300,9 @@ class Judging:
                     examples=examples,
                 )
             )
+        ends = self.counts.get("ends")
+        unit = None if ends is None else unit_problem(ends, self._settling.unit)
+        if unit is not None:
+            columns = f"{courses.start}, {courses.stop}"
+            problems.append(Problem(column=columns, found=unit[0], expected=unit[1]))
         return problems

@@ -19,7 +19,7 @@ import numpy as np
 from bayesblina.core.arrays import Ints
 from bayesblina.core.errors import NAMED_PATIENTS, Problem, SpecError
 from bayesblina.patients.account import Line
-from bayesblina.patients.declarations import LEFT_OUT_STAYS, Courses, Endpoint
+from bayesblina.patients.declarations import CLIPPED_STAYS, LEFT_OUT_STAYS, Courses, Endpoint
 from bayesblina.patients.readers.columns import examples_of
 from bayesblina.patients.readers.sources import (
     flag_problem,
@@ -40,15 +40,17 @@ from bayesblina.patients.scan.passes import on_executors, summed
 from bayesblina.patients.scan.reading import Reading, column_name
 from bayesblina.patients.scan.settling import STAYS, Judging, Settling, type_of_lists
 from bayesblina.patients.stay_rules import (
+    NAMELESS,
     STRANGERS,
     are_ordered,
     bridged_words,
+    grace_words,
     names_of_phases,
     overlap_words,
     phases_by_combination,
     positions_of_texts,
 )
-from bayesblina.patients.stays import SEEN_IN
+from bayesblina.patients.stays import FAR_ENDS, SEEN_IN, most_are_far
 
 # Stays that DuckDB collects at a time: its lists, unlike all else, must fit into memory.
 COLLECTED = 3_000_000
@@ -91,6 +93,7 @@ def join_stays(
     courses: Courses,
     endpoints: Mapping[str, Endpoint],
     *,
+    unit: str,
     source: str,
     embedded: bool,
     memory_limit: str,
@@ -118,6 +121,7 @@ def join_stays(
         courses=_without_table(courses),
         times=tuple(column_name("time", name) for name in endpoints),
         names=names,
+        unit=unit,
         ordered=are_ordered(courses),
         unlisted=unlisted,
     )
@@ -142,7 +146,7 @@ def join_stays(
         ordered=settling.ordered,
         combinations=MappingProxyType(phases_by_combination(courses)),
         doses_known=courses.dose is not None,
-        lines=_lines(judged.counts, courses, names),
+        lines=_lines(judged.counts, courses, names, unit),
         source=beside,
         path=str(courses.table) if files else None,
         files=files,
@@ -196,20 +200,28 @@ def _strangers(
     patients: Any, rows: Any, courses: Courses, source: str
 ) -> tuple[list[Problem], int]:
     """Find patients with stays who are not in the table of patients, and how many there are."""
-    other = rows.anti_join(patients, "key").select("key").distinct()
+    nameless = int(run(rows.filter(rows.key.isnull()).count(), source))
+    problems = []
+    if nameless:
+        found, expected = NAMELESS
+        problems.append(
+            Problem(column=courses.patient, found=found, expected=expected, patients=("",))
+        )
+    other = rows.filter(rows.key.notnull()).anti_join(patients, "key").select("key").distinct()
     count = int(run(other.count(), source))
     if not count or "strangers" in courses.leave_out:
-        return [], count
+        return problems, count
     first = run(other.order_by("key").limit(NAMED_PATIENTS), source)["key"]
     found, expected = STRANGERS
     return [
+        *problems,
         Problem(
             column=courses.patient,
             found=found,
             expected=f"{expected}, or leave_out=['strangers'] of Courses.",
-            patients=tuple("" if who is None else str(who) for who in first),
+            patients=tuple(map(str, first)),
             count=count,
-        )
+        ),
     ], count
 
 
@@ -248,20 +260,27 @@ def _on_executors(collected: Any, settling: Settling) -> Any:
     return backend.table(name)
 
 
-def _lines(counts: Mapping[str, Ints], courses: Courses, names: Sequence[str]) -> tuple[Line, ...]:
+def _lines(
+    counts: Mapping[str, Ints], courses: Courses, names: Sequence[str], unit: str
+) -> tuple[Line, ...]:
     """Say what was left out, settled and bridged, and who has stays in each phase."""
     done = {kind: LEFT_OUT_STAYS[kind] for kind in LEFT_OUT_STAYS if kind in courses.leave_out}
+    done |= CLIPPED_STAYS if courses.before_origin == "clip" else {}
     lines = [
         Line(step="repaired", what=what, patients=(), count=int(counts[kind][0]))
         for kind, what in done.items()
         if kind in counts and counts[kind][0]
     ]
     changed = {"overlapping": overlap_words(courses)} if courses.overlap != "refuse" else {}
-    changed |= {"bridged": bridged_words(courses.bridge)} if courses.bridge else {}
+    changed |= {"bridged": bridged_words(courses.bridge, unit)} if courses.bridge else {}
+    changed |= {"prolonged": grace_words(courses.grace, unit)} if courses.grace else {}
     lines += [
         Line(step="repaired", what=what, patients=(), count=int(counts.get(kind, np.zeros(1))[0]))
         for kind, what in changed.items()
     ]
+    who, far, ended = counts.get("far", np.zeros(3, dtype=np.int64)).tolist()
+    if most_are_far(far, ended):
+        lines.append(Line(step="stays", what=FAR_ENDS, patients=(), count=who))
     for index, phase in enumerate(names):
         patients = counts.get(f"stays {index}", np.zeros(2, dtype=np.int64)).tolist()
         lines += [

@@ -296,7 +296,7 @@ class PersonTime:
         Account
             For each endpoint the patients left out by reason, those eligible with their events
             and time, and the same in each phase; of a scan also how events are declared to be
-            recorded.
+            recorded. At last steps of the question's measure that nobody reaches, if any.
 
         See Also
         --------
@@ -306,14 +306,30 @@ class PersonTime:
         if not self.complete:
             # A scan has no account of its own.
             lines = [line for name in self.endpoints for line in self._summed_lines(name, roles)]
-            return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
-        ids = self.persons.ids if self.period else self.people["patient"].values
-        lines = [
-            line
-            for name in self.endpoints
-            for line in account_of(self._episodes_of(name), ids, roles)
+        else:
+            ids = self.persons.ids if self.period else self.people["patient"].values
+            lines = [
+                line
+                for name in self.endpoints
+                for line in account_of(self._episodes_of(name), ids, roles)
+            ]
+        lines += [
+            Line(step="steps", phase=name, what="nobody has time at risk in it", patients=())
+            for name in self._never_reached()
         ]
         return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
+
+    def _never_reached(self) -> list[str]:
+        """Name the steps that nobody has time in, of which the table holds no states."""
+        if self.layout is None:
+            return []
+        phases, reached = self.layout, set(self.table["phase"].values.tolist())
+        label = phases.exposure.label
+        return [
+            state
+            for state, name in zip(phases.states, phases.phase_names, strict=True)
+            if name == label and state not in reached
+        ]
 
     def _summed_lines(self, endpoint: str, roles: list[str]) -> list[Line]:
         """Lines of an account without the patients behind them."""

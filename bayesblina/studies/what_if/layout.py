@@ -27,7 +27,7 @@ from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.follow_up import entry_times, find_episodes, require_comparison
 from bayesblina.person_time.question import Question
 from bayesblina.studies.axes import AXES, BASE, CUT_AXES, PRIOR_AXES, QUESTION_AXES
-from bayesblina.studies.what_if.patients import bridge, move_starts
+from bayesblina.studies.what_if.patients import bridge, grant_grace, move_starts
 
 BASE_LABEL = "base case"
 
@@ -60,6 +60,8 @@ class Scenario:
     bridge : float, or None
         Gaps of up to this length between stays in the same phase are none; None for the cohort's
         own gaps.
+    grace : float, or None
+        Patients count as in a phase for so long after each of its stays; None as in the cohort.
     settings : tuple of (str, str)
         Axes that were varied, each with its setting in words.
     """
@@ -74,6 +76,7 @@ class Scenario:
     phase_shift: float = 0.0
     phase_jitter: float = 0.0
     bridge: float | None = None
+    grace: float | None = None
     settings: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -90,8 +93,9 @@ class Scenario:
             "model": self.model.model_dump(mode="json", by_alias=True),
         }
         del content["settings"]
-        if self.bridge is None:
-            del content["bridge"]
+        for name in ("bridge", "grace"):
+            if content[name] is None:
+                del content[name]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def seed(self, base: int) -> int:
@@ -165,7 +169,7 @@ class Scenario:
             if name not in cohort.covariates:
                 raise SpecError(f"No covariate '{name}'. {nearest(name, list(cohort.covariates))}")
         changed = cohort
-        if self.bridge is not None or self.phase_shift or self.phase_jitter:
+        if not (self.bridge is None and self.grace is None) or self.phase_shift or self.phase_jitter:
             # Of whole patients: what is moved in one row of a patient is moved in all.
             changed = with_treatment_of(cohort, self._treated(cohort.whole(), seed=seed))
         changed = take_patients(changed, keep)
@@ -181,15 +185,15 @@ class Scenario:
         A patient's error does not depend on others.
         """
         changed = whole if self.bridge is None else bridge(whole, self.bridge)
-        if not (self.phase_shift or self.phase_jitter):
-            return changed
-        return move_starts(
-            changed,
-            self.question.exposed_phases,
-            shift=self.phase_shift,
-            jitter=self.phase_jitter,
-            seed=seed,
-        )
+        if self.phase_shift or self.phase_jitter:
+            changed = move_starts(
+                changed,
+                self.question.exposed_phases,
+                shift=self.phase_shift,
+                jitter=self.phase_jitter,
+                seed=seed,
+            )
+        return changed if self.grace is None else grant_grace(changed, self.grace)
 
 
 def _content(question: Question) -> dict[str, Any]:
@@ -263,7 +267,8 @@ def scenarios(
         (pairs of a covariate and a level; ``without`` a covariate alone is each of its levels in
         turn); ``phase_shift`` and ``phase_jitter`` (times by which starts of the exposed phase
         are moved, all alike or at random); ``bridge`` (gaps of up to so much between stays in
-        one phase are none: as of `Courses`, for gaps in which few events come).
+        one phase are none: as of `Courses`, for gaps in which few events come) and ``grace`` (for
+        so long after a stay patients count as in it).
     design
         ``"one_at_a_time"``: each setting alone. ``"full"``: all combinations.
     explicit
@@ -329,6 +334,8 @@ def scenarios(
             scenario = replace(_varied(base, mapping), settings=settings)
             if cohort.stays is not None and scenario.bridge == cohort.stays.bridged:
                 scenario = replace(scenario, bridge=None)
+            if cohort.stays is not None and scenario.grace == cohort.stays.grace:
+                scenario = replace(scenario, grace=None)
         except (BayesblinaError, ValueError, TypeError, KeyError) as error:
             problems.append(f"{label}: {_first_line(error)}")
             continue
@@ -461,7 +468,7 @@ def _pair(value: Any) -> tuple[str, str]:
 def _time(value: Any, *, axis: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
         raise SpecError(f"{axis} must be a finite number, got {value!r}.")
-    if axis in ("phase_jitter", "bridge") and value < 0:
+    if axis in ("phase_jitter", "bridge", "grace") and value < 0:
         raise SpecError(f"{axis} must not be negative.")
     return float(value)
 
@@ -476,4 +483,5 @@ READ: Mapping[str, Callable[[Any], Any]] = {
     "phase_shift": partial(_time, axis="phase_shift"),
     "phase_jitter": partial(_time, axis="phase_jitter"),
     "bridge": partial(_time, axis="bridge"),
+    "grace": partial(_time, axis="grace"),
 }

@@ -1,4 +1,4 @@
-"""Patients of a scenario: their phases moved, their gaps bridged."""
+"""Patients of a scenario: their phases moved, their gaps bridged, their stays prolonged."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from bayesblina.core.arrays import Floats
-from bayesblina.core.courses import Stays, bridge_gaps
+from bayesblina.core.courses import Stays, bridge_gaps, prolong
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.declarations import BRIDGE_AND_GRACE
 
 
 def bridge(cohort: Cohort, length: float) -> Cohort:
@@ -29,7 +30,31 @@ def bridge(cohort: Cohort, length: float) -> Cohort:
             f"bridge = {length:g}, but gaps of up to {cohort.stays.bridged:g} were closed when the "
             "stays were read, and cannot be opened again: read them with bridge=0."
         )
+    if cohort.stays.grace and length:
+        raise SpecError(BRIDGE_AND_GRACE)
     stays, _ = bridge_gaps(cohort.stays, length)
+    return replace(cohort, stays=stays)
+
+
+def grant_grace(cohort: Cohort, length: float) -> Cohort:
+    """Make a cohort anew whose patients count as in a phase for so long after each stay.
+
+    Raises SpecError if phases do not recur, or stays were made longer still, or gaps bridged, when
+    patients were read.
+    """
+    if cohort.stays is None:
+        raise SpecError(
+            "grace makes stays longer, but here each phase starts and ends once: read the stays, "
+            "one row each (Courses)."
+        )
+    if length < cohort.stays.grace:
+        raise SpecError(
+            f"grace = {length:g}, but stays were made {cohort.stays.grace:g} longer when they were "
+            "read, and cannot be cut again: read them with grace=0."
+        )
+    if cohort.stays.bridged and length:
+        raise SpecError(BRIDGE_AND_GRACE)
+    stays, _ = prolong(cohort.stays, length - cohort.stays.grace)
     return replace(cohort, stays=stays)
 
 

@@ -261,7 +261,7 @@ def hash_of_cohort(cohort: Cohort) -> str:
     arrays += [] if cohort.transplant is None else [cohort.transplant]
     if cohort.stays is not None:
         stays = cohort.stays
-        digest.update(repr(("stays", cohort.ordered, stays.bridged)).encode())
+        digest.update(repr(("stays", cohort.ordered, stays.bridged, stays.grace)).encode())
         arrays += [stays.patient, stays.phase, stays.start, stays.stop, stays.cycles]
         arrays += [] if stays.dose is None else [stays.dose]
     for name, outcome in sorted(cohort.endpoints.items()):

@@ -26,6 +26,7 @@ from bayesblina.patients.readers.sources import (
 from bayesblina.patients.readers.stays import Dated, read_any_stays, side_by_side
 from bayesblina.patients.rules import DAYS_PER_UNIT, unit_fault
 
+ENDPOINT_COLUMNS = ("time", "event", "entry", "last_negative")
 SameDay = Literal["refuse", "half day", "end of day"]
 
 
@@ -379,6 +380,10 @@ def _outcome(columns: Columns, endpoint: Endpoint, time: Floats, entry: Floats) 
         entry=entry,
         recorded=endpoint.recorded,
         includes=tuple(endpoint.includes),
+        last_negative=None
+        if endpoint.last_negative is None
+        else columns.times(endpoint.last_negative),
+        event_free_until=endpoint.event_free_until,
     )
 
 
@@ -457,7 +462,7 @@ def roles_of_columns(
     """Map each role of a column (`bayesblina.patients.rules`) to the user's column."""
     roles: dict[str, str | None] = {"patient": patient}
     for name, endpoint in endpoints.items():
-        roles |= {f"{name}.{kind}": getattr(endpoint, kind) for kind in ("time", "event", "entry")}
+        roles |= {f"{name}.{kind}": getattr(endpoint, kind) for kind in ENDPOINT_COLUMNS}
     for name, phase in phases.items():
         roles |= {f"{name}.start": phase.start, f"{name}.end": phase.end}
     roles["transplant"] = transplant

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,14 +12,19 @@ from numpy.typing import ArrayLike
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import DataError, Problem, SpecError, require_kind
-from bayesblina.core.intervals import default_cuts, validate_cuts
+from bayesblina.core.intervals import default_cuts, number_of_intervals, validate_cuts
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.readers.columns import as_text
 from bayesblina.patients.scan import CohortScan
 from bayesblina.patients.scan.coded import MOST_COMBINATIONS
 from bayesblina.person_time.cells.each import tabulate_each
 from bayesblina.person_time.cells.value import PersonTime
-from bayesblina.person_time.follow_up import entry_times, find_episodes, require_comparison
+from bayesblina.person_time.follow_up import (
+    Episodes,
+    entry_times,
+    find_episodes,
+    require_comparison,
+)
 from bayesblina.person_time.question import Question
 from bayesblina.person_time.transitions import find_transitions
 
@@ -127,7 +132,8 @@ def person_time(
         )
     weight = valid_weights(weights, cohort)
     size = getattr(cohort, "size", 0)
-    if size >= MANY and courses is None and not by_patient and _numbered(cohort):
+    visited = question.starts_until is not None
+    if size >= MANY and courses is None and not by_patient and not visited and _numbered(cohort):
         from bayesblina.person_time.cells.many import tabulate_many
 
         return tabulate_many(
@@ -149,12 +155,7 @@ def person_time(
             cohort, question, death=death, relapse_free=relapse_free, phase_cuts=pieces
         )
     if inner is None:
-        event_times = [own.stop[own.event] for own in episodes.values()]
-        inner = default_cuts(
-            np.concatenate(event_times),
-            endpoints=len(episodes),
-            entry_times=entry_times(episodes, question),
-        )
+        inner = _default_cuts(episodes, question)
     return tabulate_each(
         cohort,
         question,
@@ -165,6 +166,29 @@ def person_time(
         courses=courses,
         compress=compress,
     )
+
+
+def _default_cuts(episodes: Mapping[str, Episodes], question: Question) -> Floats:
+    """Choose cut points from the times of events and of entries.
+
+    Events that were found at visits are taken at their gaps' middles. There are no more intervals
+    than there are different gaps, and a cut for each kind of entry: within a gap nothing tells
+    hazards apart.
+    """
+    entries = entry_times(episodes, question)
+    times, parts, found = [], [], 0
+    for own in episodes.values():
+        times.append(own.stop[own.event])
+        if own.gaps is not None and own.gaps.events:
+            ends = own.gaps.ends()
+            times.append(ends.sum(axis=0) / 2.0)
+            parts.append(np.unique(np.round(ends, 6), axis=1).shape[1])
+            found += ends.shape[1]
+    events = np.concatenate(times)
+    count = number_of_intervals(events.size / len(episodes))
+    if parts and 2 * found > events.size:
+        count = min(count, max(parts))
+    return default_cuts(events, endpoints=len(episodes), entry_times=entries, parts=count)
 
 
 def _numbered(cohort: Cohort) -> bool:

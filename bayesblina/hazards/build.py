@@ -41,7 +41,7 @@ from bayesblina.hazards.parts import (
 )
 from bayesblina.hazards.priors import SpreadPrior
 from bayesblina.hazards.sources import Sources, source_part
-from bayesblina.hazards.visits import require_exact, visits_part, weighted_visits
+from bayesblina.hazards.visits import visits_part, weighted_visits
 from bayesblina.person_time.cells import PersonTime, start_cells_of
 
 TARGET_ACCEPT = 0.8
@@ -91,8 +91,6 @@ def build_model(definition: ModelDefinition, person_time: PersonTime) -> BuiltMo
         curves=baseline_curves(person_time, design, prior_sd=prior_sds(definition, design)),
         curve="curve" if len(design.strata) > 1 else "endpoint",
     )
-    if person_time.visits is not None:
-        require_exact(definition)
     cells = _tables(design, *person_time.counted)
     # The supports are built in, so the bounds checks could never fail; they only cost.
     with pm.Model(coords=_coords(person_time, design), check_bounds=False) as model:

@@ -17,7 +17,7 @@ from scipy.special import expit, logsumexp
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.intervals import split
 from bayesblina.hazards.effects import Design
-from bayesblina.person_time.cells import PersonTime
+from bayesblina.person_time.cells import PersonTime, start_cells_of, starts_by_patient
 
 # Nodes of the quadrature over effects of new groups, and how far they reach, in sds.
 NODES = 41
@@ -232,12 +232,12 @@ def total_log_likelihood(
     patterns: not for models in which some are cured or single patients have effects.
     """
     total = np.zeros(posterior.sizes["chain"] * posterior.sizes["draw"])
+    all_events, all_time = person_time.counted
     for index, name in enumerate(person_time.endpoints):
         if endpoint not in (None, name):
             continue
         hazards = log_hazard(posterior, design, endpoint=name)
-        events = person_time.table["events"].values[index].astype(np.float64)
-        time = person_time.table["person_time"].values[index]
+        events, time = all_events[index], all_time[index]
         total += hazards.pattern @ events.sum(axis=(0, 1))
         relative = np.exp(hazards.pattern)
         for class_ in range(design.classes):
@@ -246,6 +246,13 @@ def total_log_likelihood(
             total += shared @ events[:, :, inside].sum(axis=2).ravel()
             adjusted = relative[:, inside] @ time[:, :, inside].reshape(shared.shape[1], -1).T
             total -= (adjusted * np.exp(shared)).sum(axis=1)
+        if person_time.visits is not None:
+            weight = person_time.people["weight"].values
+            found, patient = _log_found(posterior, person_time, design, name, total.size)
+            total += weight[patient] @ found
+            starts = _log_starts(posterior, person_time, design, name)
+            if starts is not None:
+                total += weight @ starts
     return total
 
 
@@ -336,6 +343,13 @@ def _of_endpoint(
         here = inside[event_patient]
         patient = event_patient[here]
         events[patient] += log_cells[event_cell[here]] + by_pattern[who[patient]]
+    if person_time.visits is not None:
+        found, patient = _log_found(posterior, person_time, design, endpoint, draws)
+        known = row_of[patient] >= 0
+        np.add.at(values, row_of[patient[known]], found[known])
+        starts = _log_starts(posterior, person_time, design, endpoint)
+        if starts is not None:
+            values += starts[rows]
     if hazards.cured is not None:
         log_odds = np.ascontiguousarray(hazards.cured.T)[who]
         died = np.zeros(who.size, dtype=bool)
@@ -344,6 +358,79 @@ def _of_endpoint(
         values[died] -= np.logaddexp(0.0, log_odds[died])
         values[~died] = log_survival(log_odds[~died], -values[~died])
     return events, values if apart else np.zeros((1, 1))
+
+
+def _log_found(
+    posterior: xr.Dataset, person_time: PersonTime, design: Design, endpoint: str, draws: int
+) -> tuple[Floats, Ints]:
+    """Log-likelihoods of an endpoint's events that were found at visits, and whose they are.
+
+    Result: shapes (event, draws) and (event,).
+    """
+    visits = person_time.visits
+    assert visits is not None
+    own = np.flatnonzero(visits["found_endpoint"].values == person_time.endpoints.index(endpoint))
+    patient = np.asarray(visits["found_patient"].values[own])
+    if not own.size:
+        return np.zeros((0, draws)), patient
+    hazards, pattern = hazards_of_patients(
+        posterior, person_time, design, endpoint=endpoint, rows=patient
+    )
+    of = visits["part_found"].values
+    parts = np.flatnonzero(np.isin(of, own))
+    event = np.searchsorted(own, of[parts])
+    interval, state = np.divmod(visits["part_cell"].values[parts], hazards.shared.shape[3])
+    length = visits["part_length"].values[parts][:, None]
+    classes = hazards.class_of[pattern][event]
+    log_hazard = (
+        hazards.shared[:, classes, interval, state] + hazards.pattern[:, pattern[event]]
+    ).T
+    hazard, other = np.exp(log_hazard), np.zeros((parts.size, 1))
+    cell = visits["part_start"].values[parts]
+    if "start_log_hazard" in posterior:
+        starting = _start_hazards(posterior, person_time, design, endpoint, patient)
+        other = np.where(cell[:, None] < 0, 0.0, starting[event, cell])
+    rate = hazard + other
+    before = passed_before(rate * length, event)
+    share = -np.expm1(-rate * length) / rate
+    found = np.add.reduceat(
+        np.exp(-before) * hazard * share, np.flatnonzero(np.diff(event, prepend=-1)), axis=0
+    )
+    return np.log(found), patient
+
+
+def _start_hazards(
+    posterior: xr.Dataset, person_time: PersonTime, design: Design, endpoint: str, rows: Ints
+) -> Floats:
+    """Hazards of starting of some patients, (patient, cell of starting, draws)."""
+    posterior = posterior.sel(visited=endpoint)
+    log_hazard = flat_draws(posterior, "start_log_hazard", "start").T[None]
+    if "start_coefficient" in posterior:
+        own, pattern = _design_of_patients(person_time, design, rows)
+        ratios = own.terms[pattern] @ flat_draws(posterior, "start_coefficient", "term").T
+        log_hazard = log_hazard + ratios[:, None]
+    return np.asarray(np.exp(np.broadcast_to(log_hazard, (rows.size, *log_hazard.shape[1:]))))
+
+
+def _log_starts(
+    posterior: xr.Dataset, person_time: PersonTime, design: Design, endpoint: str
+) -> Floats | None:
+    """Log-likelihoods of all patients' starts of phases, (patient, draws); None without."""
+    visits = person_time.visits
+    assert visits is not None
+    cells = start_cells_of(visits)
+    if cells is None or endpoint not in posterior["visited"].values:
+        return None
+    started, at_risk = starts_by_patient(person_time, cells, endpoint)
+    own, who = _design_of_patients(person_time, design, None)
+    posterior = posterior.sel(visited=endpoint)
+    log_hazard = flat_draws(posterior, "start_log_hazard", "start").T
+    relative = np.zeros((who.size, 1))
+    if "start_coefficient" in posterior:
+        relative = own.terms[who] @ flat_draws(posterior, "start_coefficient", "term").T
+    counts = np.asarray(started.sum(axis=1)).reshape(-1, 1)
+    total = started @ log_hazard + counts * relative
+    return np.asarray(total - (at_risk @ np.exp(log_hazard)) * np.exp(relative))
 
 
 def _integrated(events: Floats, expected: Floats, sd: Floats) -> Floats:

@@ -15,37 +15,17 @@ import pytensor.tensor as pt
 import xarray as xr
 
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.errors import SpecError
 from bayesblina.hazards.components import Workbench
-from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.ops import BatchedMatrixVector, FoundAtVisits, PiecewiseExponential
-from bayesblina.hazards.parts import PatientFrailty
 from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.person_time.cells import PersonTime, start_cells_of, weighted_starts
 
-# Priors of the hazard of starting, in each cell against the crude one of its state, and of covariates
-# on it.
+# Priors of the hazard of starting: in each cell, against the crude one of its state; of covariates.
 START_HAZARD = HazardRatioPrior(hazard_ratio=(0.05, 20.0), mass=0.95)
 START_COEFFICIENT = HazardRatioPrior(hazard_ratio=(0.125, 8.0), mass=0.95)
 # Half a start in each state keeps its crude rate finite.
 PSEUDO_STARTS = 0.5
-
-
-def require_exact(definition: ModelDefinition) -> None:
-    """Refuse models whose likelihood has no form for events that are found at visits."""
-    why = None
-    if definition.cure is not None:
-        why = "some patients cured, and a visit does not tell a late event from a cure"
-    elif isinstance(definition.groups, PatientFrailty):
-        why = "an effect of each patient, over which a gap between visits has no closed integral"
-    elif definition.borrowing is not None:
-        why = "external patients, whose visits are not known to be alike"
-    if why is not None:
-        raise SpecError(
-            f"Model '{definition.name}' has {why}: take a model without it, such as 'primary', "
-            "where events are recorded at visits."
-        )
 
 
 def found_data(person_time: PersonTime, design: Design) -> dict[str, Floats]:

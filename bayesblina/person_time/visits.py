@@ -17,11 +17,13 @@ import xarray as xr
 
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.episodes import ALL_FOLLOW_UP, OFF_TREATMENT, TRANSPLANT
-from bayesblina.core.intervals import split
+from bayesblina.core.intervals import number_of_intervals, split
 
 # How many starts of phases there are, about, in each interval of the time since becoming eligible,
 # and how many intervals at most.
 STARTS_PER_INTERVAL, MOST_START_INTERVALS = 20, 8
+# Of the gaps' lengths, which is a usual one (some are cut short by starts), and what is as long.
+USUAL, NEARLY = 0.75, 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,6 +50,33 @@ class Gaps:
         opens = np.diff(self.patient, prepend=-1) != 0
         closes = np.append(opens[1:], True)[: self.patient.size]
         return np.stack([self.start[opens], self.stop[closes]])
+
+    def grid(self) -> Floats:
+        """Choose cut points such that no interval is shorter than a usual gap.
+
+        Each lies at a visit at which events were found.
+
+        >>> gaps = Gaps(
+        ...     patient=np.arange(4),
+        ...     phase=np.zeros(4, dtype=int),
+        ...     start=np.array([1.0, 0.0, 6.0, 12.0]),
+        ...     stop=np.array([6.0, 6.0, 12.0, 18.0]),
+        ... )
+        >>> gaps.grid()
+        array([ 6., 12.])
+        """
+        last, found = self.ends()
+        if not found.size:
+            return found
+        times, usual = np.unique(found), float(np.quantile(found - last, USUAL)) * NEARLY
+        parts = number_of_intervals(found.size)
+        usual = max(usual, float(times[-1]) / parts * NEARLY)
+        cuts: list[float] = []
+        at = 0.0
+        while (index := int(np.searchsorted(times, at + usual))) < times.size - 1:
+            at = float(times[index])
+            cuts.append(at)
+        return np.array(cuts)
 
     @property
     def time(self) -> float:

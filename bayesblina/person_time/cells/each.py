@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -39,8 +40,12 @@ def tabulate_each(
     weight: Floats | None,
     courses: tuple[str, str] | None,
     compress: bool | None,
+    grids: Mapping[str, Floats] = MappingProxyType({}),
 ) -> PersonTime:
-    """Sum events and person-time from episodes."""
+    """Sum events and person-time from episodes.
+
+    `grids`: by endpoint whose hazard is constant over several intervals, where it changes.
+    """
     used = np.unique(np.concatenate([own.whole[0] for own in episodes.values()]))
     pattern, terms = covariate_patterns(cohort, used, by_patient=by_patient)
     described = describe_covariates(cohort, used)
@@ -95,7 +100,8 @@ def tabulate_each(
     )
     if question.starts_until is None:
         return whole
-    return replace(whole, visits=find_visits(whole, starts_prove=question.starts_until == "event"))
+    visits = find_visits(whole, grids, starts_prove=question.starts_until == "event")
+    return replace(whole, visits=visits)
 
 
 def plan_of(terms: Terms, pattern: Ints, *, always: bool) -> tuple[Terms, Ints, Compression | None]:

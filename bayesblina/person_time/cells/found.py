@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,16 @@ from bayesblina.person_time.visits import (
 )
 
 
-def find_visits(person_time: PersonTime, *, starts_prove: bool) -> xr.Dataset:
+def find_visits(
+    person_time: PersonTime, grids: Mapping[str, Floats], *, starts_prove: bool
+) -> xr.Dataset:
     """Lay out what is exact, the gaps in which events were found, and starts of phases.
 
+    `grids`: by endpoint whose hazard is constant over several intervals, where it changes.
     `starts_prove`: whether nobody starts a phase after the event, so that gaps without a start are
     evidence.
-    Result: ``events`` and ``person_time`` as in the table, without the gaps. Over found, the events
+    Result: ``events`` and ``person_time`` as in the table, without the gaps. Over (endpoint,
+    interval) ``interval_group``: intervals of a group have the same hazard. Over found, the events
     found at visits: ``found_endpoint``, ``found_patient``, ``found_pattern`` (the pattern, or the
     first node of a compressed one), ``found_weight``, and ``found_design`` over (found, term), raw
     covariate terms. Over part, event by event: ``part_found``, ``part_cell`` (interval by interval,
@@ -43,7 +48,15 @@ def find_visits(person_time: PersonTime, *, starts_prove: bool) -> xr.Dataset:
     patient = found["found_patient"].values
     events, time = person_time.exact_cells(people["weight"].values)
     cell_dims = ("endpoint", "interval", "phase", "pattern")
+    opens = table["interval_start"].values
+    group = [
+        np.searchsorted(grids[name], opens, side="right")
+        if name in grids
+        else np.arange(opens.size)
+        for name in person_time.endpoints
+    ]
     found = found.assign(
+        interval_group=(("endpoint", "interval"), np.stack(group)),
         events=(cell_dims, events),
         person_time=(cell_dims, time),
         found_pattern=("found", people["category"].values[patient]),
@@ -59,6 +72,14 @@ def find_visits(person_time: PersonTime, *, starts_prove: bool) -> xr.Dataset:
         start_position=(("phase", "start_interval"), cells.position),
         start_cuts=("start_cut", cells.cuts),
     ).assign_coords(start=cells.labels([str(name) for name in table["phase"].values]))
+
+
+def own_cuts(person_time: PersonTime, endpoint: str) -> Floats:
+    """Find where an endpoint may have another hazard: cut points between groups of intervals."""
+    if person_time.visits is None:
+        return person_time.cuts
+    group = person_time.visits["interval_group"].values[person_time.endpoints.index(endpoint)]
+    return person_time.cuts[np.diff(group) != 0]
 
 
 def start_cells_of(visits: xr.Dataset) -> StartCells | None:

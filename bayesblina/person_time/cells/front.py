@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import DataError, Problem, SpecError, require_kind
-from bayesblina.core.intervals import default_cuts, number_of_intervals, validate_cuts
+from bayesblina.core.intervals import default_cuts, validate_cuts
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.readers.columns import as_text
 from bayesblina.patients.scan import CohortScan
@@ -30,6 +30,8 @@ from bayesblina.person_time.transitions import find_transitions
 
 # From this many patients on they are summed in one pass, and looked at singly when asked for.
 MANY = 50_000
+# Cut points of several endpoints that are closer, relative to them, are one.
+CLOSE = 1e-6
 
 
 def person_time(
@@ -114,7 +116,17 @@ def person_time(
     require_kind(question, Question, "question")
     inner = None if cuts is None else validate_cuts(cuts)
     pieces = None if phase_cuts is None else validate_cuts(phase_cuts)
+    if question.starts_until is not None and (courses is not None or by_patient):
+        raise SpecError(
+            "Illness-death courses and effects of single patients have no likelihood of events "
+            "that are found at visits."
+        )
     if isinstance(cohort, CohortScan):
+        if question.starts_until is not None:
+            raise SpecError(
+                "Events that are recorded at visits need patients in memory: read them with "
+                "read_cohort."
+            )
         if by_patient or weights is not None or courses is not None:
             raise SpecError(
                 "Effects of single patients, weights, borrowing by weights and illness-death "
@@ -154,8 +166,10 @@ def person_time(
         episodes = find_transitions(
             cohort, question, death=death, relapse_free=relapse_free, phase_cuts=pieces
         )
+    grids: Mapping[str, Floats] = {}
     if inner is None:
-        inner = _default_cuts(episodes, question)
+        grids = visit_grids(episodes)
+        inner = _default_cuts(episodes, question, grids)
     return tabulate_each(
         cohort,
         question,
@@ -165,30 +179,45 @@ def person_time(
         weight=weight,
         courses=courses,
         compress=compress,
+        grids=grids,
     )
 
 
-def _default_cuts(episodes: Mapping[str, Episodes], question: Question) -> Floats:
-    """Choose cut points from the times of events and of entries.
+def visit_grids(episodes: Mapping[str, Episodes]) -> dict[str, Floats]:
+    """Choose cut points of endpoints whose events are mostly found at visits, by endpoint."""
+    return {
+        name: own.gaps.grid()
+        for name, own in episodes.items()
+        if own.gaps is not None and 2 * own.gaps.events > own.events
+    }
 
-    Events that were found at visits are taken at their gaps' middles. There are no more intervals
-    than there are different gaps, and a cut for each kind of entry: within a gap nothing tells
-    hazards apart.
+
+def _default_cuts(
+    episodes: Mapping[str, Episodes], question: Question, grids: Mapping[str, Floats]
+) -> Floats:
+    """Choose cut points from the times of events and of entries, and from visits.
+
+    `grids`: cut points by endpoint whose events are mostly found at visits: no interval is shorter
+    than a gap between two visits, within which nothing tells hazards apart.
     """
-    entries = entry_times(episodes, question)
-    times, parts, found = [], [], 0
-    for own in episodes.values():
-        times.append(own.stop[own.event])
-        if own.gaps is not None and own.gaps.events:
-            ends = own.gaps.ends()
-            times.append(ends.sum(axis=0) / 2.0)
-            parts.append(np.unique(np.round(ends, 6), axis=1).shape[1])
-            found += ends.shape[1]
-    events = np.concatenate(times)
-    count = number_of_intervals(events.size / len(episodes))
-    if parts and 2 * found > events.size:
-        count = min(count, max(parts))
-    return default_cuts(events, endpoints=len(episodes), entry_times=entries, parts=count)
+    exact = {name: own for name, own in episodes.items() if name not in grids}
+    pooled = np.unique(np.concatenate([np.empty(0), *grids.values()]))
+    if exact:
+        chosen = default_cuts(
+            np.concatenate([_event_times(own) for own in exact.values()]),
+            endpoints=len(exact),
+            entry_times=entry_times(episodes, question),
+        )
+        pooled = np.unique(np.concatenate([pooled, chosen]))
+    return pooled[np.diff(pooled, prepend=0.0) > CLOSE * pooled]
+
+
+def _event_times(own: Episodes) -> Floats:
+    """Find when an endpoint's events happened; those found at visits in the middle of the gap."""
+    exact = own.stop[own.event]
+    if own.gaps is None:
+        return exact
+    return np.concatenate([exact, own.gaps.ends().sum(axis=0) / 2.0])
 
 
 def _numbered(cohort: Cohort) -> bool:

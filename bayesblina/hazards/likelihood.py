@@ -248,8 +248,9 @@ def total_log_likelihood(
             total -= (adjusted * np.exp(shared)).sum(axis=1)
         if person_time.visits is not None:
             weight = person_time.people["weight"].values
-            found, patient = _log_found(posterior, person_time, design, name, total.size)
-            total += weight[patient] @ found
+            gaps = gap_terms(posterior, person_time, design, name)
+            if gaps is not None:
+                total += weight[gaps.patient] @ np.log(gaps.found())
             starts = _log_starts(posterior, person_time, design, name)
             if starts is not None:
                 total += weight @ starts
@@ -344,9 +345,10 @@ def _of_endpoint(
         patient = event_patient[here]
         events[patient] += log_cells[event_cell[here]] + by_pattern[who[patient]]
     if person_time.visits is not None:
-        found, patient = _log_found(posterior, person_time, design, endpoint, draws)
-        known = row_of[patient] >= 0
-        np.add.at(values, row_of[patient[known]], found[known])
+        gaps = gap_terms(posterior, person_time, design, endpoint)
+        if gaps is not None:
+            known = row_of[gaps.patient] >= 0
+            values[row_of[gaps.patient[known]]] += np.log(gaps.found()[known])
         starts = _log_starts(posterior, person_time, design, endpoint)
         if starts is not None:
             values += starts[rows]
@@ -360,43 +362,87 @@ def _of_endpoint(
     return events, values if apart else np.zeros((1, 1))
 
 
-def _log_found(
-    posterior: xr.Dataset, person_time: PersonTime, design: Design, endpoint: str, draws: int
-) -> tuple[Floats, Ints]:
-    """Log-likelihoods of an endpoint's events that were found at visits, and whose they are.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GapTerms:
+    """Parts of the gaps in which an endpoint's events were found, by draw.
 
-    Result: shapes (event, draws) and (event,).
+    `patient`, shape (event,): whose the events are.
+    `event`, `cell`, shape (part,): event and cell of each part.
+    `length`, shape (part, 1): its length.
+    `hazard`, `rate`, shape (part, draws): hazard of the event, and of the event or a start.
+    `share`, shape (part, draws): probability that the event lies in the part, and no start before.
     """
+
+    patient: Ints
+    event: Ints
+    cell: Ints
+    length: Floats
+    hazard: Floats
+    rate: Floats
+    share: Floats
+
+    @property
+    def opens(self) -> Ints:
+        """Where each event's parts begin."""
+        return np.flatnonzero(np.diff(self.event, prepend=-1))
+
+    def found(self) -> Floats:
+        """Probabilities of what was found, (event, draws)."""
+        return np.asarray(np.add.reduceat(self.share, self.opens, axis=0))
+
+    def moments(self) -> tuple[Floats, Floats]:
+        """Say where events lie, given that they lie in their gaps.
+
+        Result: of each part the probability that the event lies in it, and the expected hazard that
+        passes in it before the event; both (part, draws).
+        """
+        inside = self.share / self.found()[self.event]
+        later = np.cumsum(inside[::-1], axis=0)[::-1]
+        # What is left of the event's own parts: its last part ends where the next event's begin.
+        ends = np.append(self.opens[1:], self.event.size)
+        beyond = np.concatenate([later, np.zeros((1, later.shape[1]))])[ends][self.event]
+        later = later - beyond - inside
+        left = np.exp(-self.rate * self.length)
+        within = 1.0 / self.rate - self.length * left / -np.expm1(-self.rate * self.length)
+        return inside, self.hazard * (self.length * later + inside * within)
+
+
+def gap_terms(
+    posterior: xr.Dataset, person_time: PersonTime, design: Design, endpoint: str
+) -> GapTerms | None:
+    """Work out the gaps of an endpoint's events by draw; None where none was found at a visit."""
     visits = person_time.visits
-    assert visits is not None
+    if visits is None:
+        return None
     own = np.flatnonzero(visits["found_endpoint"].values == person_time.endpoints.index(endpoint))
-    patient = np.asarray(visits["found_patient"].values[own])
     if not own.size:
-        return np.zeros((0, draws)), patient
+        return None
+    patient = np.asarray(visits["found_patient"].values[own])
     hazards, pattern = hazards_of_patients(
         posterior, person_time, design, endpoint=endpoint, rows=patient
     )
     of = visits["part_found"].values
     parts = np.flatnonzero(np.isin(of, own))
-    event = np.searchsorted(own, of[parts])
-    interval, state = np.divmod(visits["part_cell"].values[parts], hazards.shared.shape[3])
+    event, cell = np.searchsorted(own, of[parts]), visits["part_cell"].values[parts]
+    interval, state = np.divmod(cell, hazards.shared.shape[3])
     length = visits["part_length"].values[parts][:, None]
     classes = hazards.class_of[pattern][event]
-    log_hazard = (
-        hazards.shared[:, classes, interval, state] + hazards.pattern[:, pattern[event]]
-    ).T
-    hazard, other = np.exp(log_hazard), np.zeros((parts.size, 1))
-    cell = visits["part_start"].values[parts]
+    by_part = hazards.shared[:, classes, interval, state] + hazards.pattern[:, pattern[event]]
+    hazard = np.exp(np.ascontiguousarray(by_part.T))
+    rate, start = hazard, visits["part_start"].values[parts]
     if "start_log_hazard" in posterior:
         starting = _start_hazards(posterior, person_time, design, endpoint, patient)
-        other = np.where(cell[:, None] < 0, 0.0, starting[event, cell])
-    rate = hazard + other
+        rate = hazard + np.where(start[:, None] < 0, 0.0, starting[event, start])
     before = passed_before(rate * length, event)
-    share = -np.expm1(-rate * length) / rate
-    found = np.add.reduceat(
-        np.exp(-before) * hazard * share, np.flatnonzero(np.diff(event, prepend=-1)), axis=0
+    return GapTerms(
+        patient=patient,
+        event=event,
+        cell=cell,
+        length=length,
+        hazard=hazard,
+        rate=rate,
+        share=np.exp(-before) * hazard * -np.expm1(-rate * length) / rate,
     )
-    return np.log(found), patient
 
 
 def _start_hazards(

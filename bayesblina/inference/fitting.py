@@ -313,16 +313,18 @@ def _compared_at_visits(
     names, seed = person_time.endpoints, fitted.provenance.seed
     visited = [name for name in names if person_time.recorded[name] == "visits"]
     others = tuple(name for name in names if name not in visited)
-    companion, exact = NO_COMPANION, not_compared("", ())
+    # Of all endpoints together there is none; it says why.
+    companion = partial_posterior(fitted.definition, person_time, seed=seed)
+    exact = not_compared("", ())
     exact = replace(exact, table=exact.table.iloc[:0])
     if others:
         alone = replace(question, endpoints=others, starts_until=None)
-        companion = partial_posterior(fitted.definition, again(alone, None), seed=seed)
+        theirs = partial_posterior(fitted.definition, again(alone, None), seed=seed)
         exact = gate_of(
             fitted.posterior.sel(endpoint=list(others)),
-            companion.draws,
-            stated=companion.table,
-            reason=companion.reason,
+            theirs.draws,
+            stated=theirs.table,
+            reason=theirs.reason,
         )
     settings = sampler_settings(DRAWS, DRAWS, 4, fitted.provenance.settings.cores, seed)
 

@@ -218,7 +218,7 @@ def _phase_cuts(cohort: Cohort | CohortScan, question: Question) -> Floats:
     exposure = courses_layout(cohort, replace(asked, phase_end=None)).exposure
     stays = stays_of(cohort)
     moments = []
-    for of_endpoint in episodes.values():
+    for of_endpoint in (own.as_found() for own in episodes.values()):
         treated = np.asarray(of_endpoint.phase_names)[of_endpoint.phase] == question.exposure
         rows = of_endpoint.event & treated
         moments.append(

@@ -1,8 +1,9 @@
 """The gate of events found at visits, of which there is no partial likelihood.
 
-The same model is fitted with half and with twice as many intervals between visits, and under the
-other mechanism of starting. That the intervals move the answer is a fault, as of any baseline; that
-the mechanism does is told: the data cannot tell which one holds.
+The same model is fitted with half and with twice as many intervals, and under the other mechanism
+of starting. That fewer intervals move the answer is a fault, as of any baseline. What is told, and
+never a fault, is what the data cannot tell: how the hazard runs within the gaps, which only the
+prior says where there are more intervals than visits, and which mechanism holds.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bayesblina.inference.baseline_gate import AGAINST, BaselineGate, gate_of
 from bayesblina.person_time.question import STARTS_UNTIL, Question
 
 INTERVALS = "the same model with half and with twice as many intervals"
+WITHIN = "how the hazard runs between two visits is not seen at them"
 # Draws and adaptation of the fits that are only compared with.
 DRAWS = 500
 # Fits an endpoint alone, with its question and cut points: draws of its log hazard ratios.
@@ -68,12 +70,17 @@ def visit_gate(
     tables, notes = [exact.table], []
     for name in visited:
         own, alone = posterior.sel(endpoint=[name]), replace(question, endpoints=(name,))
-        compared = [
+        fewer, more = (
             gate_of(own, refit(alone, chosen), against=INTERVALS).table
             for chosen in (halved(cuts[name]), doubled(cuts[name], last))
-        ]
+        )
+        moved = more["state"].isin(["failed", "told"])
+        more.loc[moved, "state"] = "told"
+        more.loc[moved, "reason"] = WITHIN
+        compared = [fewer, more]
         shifts = np.stack([table["shift"].abs().to_numpy() for table in compared])
         worse = np.argmax(np.nan_to_num(shifts), axis=0)
+        worse[(fewer["state"] == "failed").to_numpy()] = 0
         tables.append(
             pd.concat([compared[of].iloc[[row]] for row, of in enumerate(worse.tolist())])
         )

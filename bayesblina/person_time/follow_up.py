@@ -116,6 +116,22 @@ class Episodes:
         exact = np.append(self.event, np.zeros(gaps.patient.size, dtype=bool))[order]
         return patient, phase, start[order], stop, exact | (in_gap & last), in_gap
 
+    def as_found(self) -> Episodes:
+        """Take events for exact at the visits at which they were found, as they are recorded."""
+        if self.gaps is None:
+            return self
+        patient, phase, start, stop, event, _ = self.whole
+        return replace(
+            self,
+            patient=patient,
+            phase=phase,
+            start=start,
+            stop=stop,
+            event=event,
+            time_at_risk=float((stop - start).sum()),
+            gaps=None,
+        )
+
     @property
     def counts(self) -> tuple[Ints, Ints, Floats, Floats, Floats, Floats]:
         """What counts, with the events of gaps spread evenly over them.

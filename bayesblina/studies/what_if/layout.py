@@ -26,7 +26,7 @@ from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.follow_up import entry_times, find_episodes, require_comparison
 from bayesblina.person_time.question import Question
 from bayesblina.studies.axes import AXES, BASE, CUT_AXES, PRIOR_AXES, QUESTION_AXES
-from bayesblina.studies.what_if.patients import bridge, move_starts
+from bayesblina.studies.what_if.patients import bridge, move_starts, move_visits
 
 BASE_LABEL = "base case"
 
@@ -59,6 +59,9 @@ class Scenario:
     bridge : float, or None
         Gaps of up to this length between stays in the same phase are none; None for the cohort's
         own gaps.
+    visit_jitter
+        Every last visit without an event that is found at visits is moved by a normal error with
+        this sd.
     settings : tuple of (str, str)
         Axes that were varied, each with its setting in words.
     """
@@ -73,6 +76,7 @@ class Scenario:
     phase_shift: float = 0.0
     phase_jitter: float = 0.0
     bridge: float | None = None
+    visit_jitter: float = 0.0
     settings: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -91,6 +95,8 @@ class Scenario:
         del content["settings"]
         if self.bridge is None:
             del content["bridge"]
+        if not self.visit_jitter:
+            del content["visit_jitter"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def seed(self, base: int) -> int:
@@ -166,6 +172,8 @@ class Scenario:
         changed = cohort
         if self.bridge is not None:
             changed = bridge(changed, self.bridge)
+        if self.visit_jitter:
+            changed = move_visits(changed, jitter=self.visit_jitter, seed=seed)
         if self.phase_shift or self.phase_jitter:
             # Before patients are left out, so that a patient's error does not depend on others.
             changed = move_starts(
@@ -183,6 +191,15 @@ class Scenario:
         return changed if changed is cohort else replace(changed, repairs=(), exclusions=())
 
 
+# Attributes that questions did not always have, and what they are where they say nothing.
+_LATER: Mapping[str, Any] = {
+    "measure": None,
+    "steps": None,
+    "amount": "time",
+    "starts_until": None,
+}
+
+
 def _content(question: Question) -> dict[str, Any]:
     """List what decides an answer; a question without measures is listed as before there were any.
 
@@ -191,7 +208,7 @@ def _content(question: Question) -> dict[str, Any]:
     content = asdict(question)
     if question.measure in ("current", "ever"):
         content |= {"measure": None, "phase_end": question.measure}
-    for name, usual in (("measure", None), ("steps", None), ("amount", "time")):
+    for name, usual in _LATER.items():
         if content[name] == usual:
             del content[name]
     return content
@@ -215,11 +232,13 @@ def _has_level(cohort: Cohort, name: str, level: str) -> Bools:
 
 def _placed_cuts(cohort: Cohort, question: Question, parts: int) -> tuple[float, ...]:
     """Place the default cuts, with the events shared into another number of parts."""
-    episodes = find_episodes(cohort, question)
+    episodes = {name: own.as_found() for name, own in find_episodes(cohort, question).items()}
     require_comparison(episodes, question)
+    # Within a gap between visits nothing tells hazards apart, whoever enters a state in it.
+    visited = question.starts_until is not None
     cuts = default_cuts(
         np.concatenate([own.stop[own.event] for own in episodes.values()]),
-        entry_times=entry_times(episodes, question),
+        entry_times=() if visited else entry_times(episodes, question),
         parts=parts,
     )
     return tuple(cuts.tolist())
@@ -254,7 +273,9 @@ def scenarios(
         (pairs of a covariate and a level; ``without`` a covariate alone is each of its levels in
         turn); ``phase_shift`` and ``phase_jitter`` (times by which starts of the exposed phase
         are moved, all alike or at random); ``bridge`` (gaps of up to so much between stays in
-        one phase are none: as of `Courses`, for gaps in which few events come).
+        one phase are none: as of `Courses`, for gaps in which few events come); and, of events
+        found at visits, ``starts_until`` and ``visit_jitter`` (times by which last visits without
+        the event are moved at random).
     design
         ``"one_at_a_time"``: each setting alone. ``"full"``: all combinations.
     explicit
@@ -452,7 +473,7 @@ def _pair(value: Any) -> tuple[str, str]:
 def _time(value: Any, *, axis: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
         raise SpecError(f"{axis} must be a finite number, got {value!r}.")
-    if axis in ("phase_jitter", "bridge") and value < 0:
+    if axis in ("phase_jitter", "bridge", "visit_jitter") and value < 0:
         raise SpecError(f"{axis} must not be negative.")
     return float(value)
 
@@ -467,4 +488,5 @@ READ: Mapping[str, Callable[[Any], Any]] = {
     "phase_shift": partial(_time, axis="phase_shift"),
     "phase_jitter": partial(_time, axis="phase_jitter"),
     "bridge": partial(_time, axis="bridge"),
+    "visit_jitter": partial(_time, axis="visit_jitter"),
 }

@@ -15,14 +15,15 @@ import xarray as xr
 from scipy import sparse
 
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.errors import SpecError, require_kind
+from bayesblina.core.errors import EstimandError, SpecError, require_kind
 from bayesblina.core.intervals import interval_of, round_up
 from bayesblina.core.product_limit import product_limit, weigh_at_risk
-from bayesblina.estimands.draws import blocks, episodes_of, state_of
+from bayesblina.estimands.draws import blocks, draws_of, episodes_of, state_of
 from bayesblina.hazards.likelihood import (
     LogHazard,
     Segments,
     expected_events,
+    gap_terms,
     hazard_of_segments,
     hazards_of_patients,
     log_survival,
@@ -65,7 +66,9 @@ def martingale_residuals(fit: Fit) -> xr.Dataset:
         mean of the cumulative hazard) and ``sd`` (its posterior sd); NaN for patients who do not
         contribute to the endpoint. All are times the patient's weight, and sums over all pieces of
         the follow-up: residuals are at most the events, and their sum is the weighted events
-        observed less expected, which the model's level keeps near 0.
+        observed less expected, which the model's level keeps near 0. Of an event that was found at
+        a visit, what is expected is the mean of the cumulative hazard at the event, given the gap
+        in which it lies (Farrington 2000, doi:10.1111/j.0006-341X.2000.00473.x).
 
     Notes
     -----
@@ -99,6 +102,10 @@ def martingale_residuals(fit: Fit) -> xr.Dataset:
                 inside = hazards.class_of[who] == class_
                 expected[inside] = cells[inside] @ shared[rows, class_].T
             expected *= np.exp(hazards.pattern[rows]).T[who]
+            gaps = gap_terms(draws_of(fit, rows), person_time, fit.design, name)
+            if gaps is not None:
+                passed = np.add.reduceat(gaps.moments()[1], gaps.opens, axis=0)
+                expected[gaps.patient] += passed
             if hazards.cured is not None:
                 expected = np.abs(log_survival(hazards.cured[rows].T[who], expected))
             expected *= weight[:, None]
@@ -121,6 +128,16 @@ def martingale_residuals(fit: Fit) -> xr.Dataset:
         coords={"endpoint": list(person_time.endpoints), "patient": persons.ids},
         attrs=state_of(fit),
     )
+
+
+def require_exact_times(fit: Fit, what: str) -> None:
+    """Refuse what compares events with hazards at the times at which they happened."""
+    if fit.person_time.visits is not None:
+        visited = [name for name, said in fit.person_time.recorded.items() if said == "visits"]
+        raise EstimandError(
+            f"{what}: events of {', '.join(visited)} are found at visits, so that nobody knows "
+            "when they happened; replicated_events compares what visits find."
+        )
 
 
 def predicted_against_observed(
@@ -182,6 +199,7 @@ def predicted_against_observed(
     [1, 2]
     """
     require_kind(fit, Fit, "fit")
+    require_exact_times(fit, "Predicted against observed survival")
     if groups < 1:
         raise SpecError(f"groups must be at least 1, got {groups!r}.")
     if not 0 < mass < 1:

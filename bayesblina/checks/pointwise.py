@@ -112,7 +112,7 @@ def profiles(person_time: PersonTime, rows: Ints) -> tuple[Ints, Ints]:
         who = position[episodes["patient"].values]
         # Number of each episode among its patient's own.
         number = pd.Series(who).groupby(who).cumcount().to_numpy()
-        for key in ("phase", "start"):
+        for key in ("phase", "start", "gap"):
             marks = np.full((rows.size, int(number.max(initial=-1)) + 1), -1.0)
             marks[who, number] = episodes[key].values
             columns += list(marks.T)

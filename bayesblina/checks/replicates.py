@@ -26,6 +26,7 @@ from scipy.special import gammainc
 from bayesblina.checks.agreement import (
     expected_in_segments,
     read_steps,
+    require_exact_times,
     risk_sets,
     variance_over_mean,
     weighted_time,
@@ -40,6 +41,7 @@ from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.likelihood import (
     LogHazard,
     cured_given_survival,
+    gap_terms,
     hazards_of_patients,
     log_hazard,
     segments_of,
@@ -73,7 +75,10 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
         exact Poisson probabilities, without noise from the replicates. The same data have been
         fitted, so they vary less than uniformly. A cell without person-time has 0.5. With weights
         events are sums of weights, and probabilities those of a multiple of a Poisson variable;
-        ``p_value_interval`` is NaN where copies of a person are at risk at the same time.
+        ``p_value_interval`` is NaN where copies of a person are at risk at the same time. Events
+        found at visits count where the model says that they lie within their gaps, on average over
+        draws, with the hazard expected until then: intervals that are shorter than gaps show
+        little, and p-values are cautious.
 
     Notes
     -----
@@ -96,8 +101,12 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
     require_seed(seed)
     fit.definition.require_hazard("Replicated events")
     person_time, table = fit.person_time, fit.person_time.table
-    counts = table["events"].sum("pattern").transpose("endpoint", "interval", "phase").values
-    expected = np.stack([_expected(fit, name) for name in person_time.endpoints], axis=1)
+    exact = person_time.counted[0].sum(axis=3)
+    sides = [_expected(fit, name) for name in person_time.endpoints]
+    expected = np.stack([each for each, _ in sides], axis=1)
+    counts = exact + np.stack([found for _, found in sides])
+    if person_time.visits is None:
+        counts = table["events"].sum("pattern").transpose("endpoint", "interval", "phase").values
     mean, spread = _moments(fit)
     unit = variance_over_mean(spread, mean)
     drawn = unit * np.random.default_rng(seed).poisson(expected / unit)
@@ -127,21 +136,36 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
     )
 
 
-def _expected(fit: Fit, endpoint: str) -> Floats:
-    """Events that the model expects, shape (draws, interval, phase)."""
+def _expected(fit: Fit, endpoint: str) -> tuple[Floats, Floats]:
+    """Events that the model expects, (draws, interval, phase), and those found, (interval, phase).
+
+    Events that were found at visits lie where the model says; exact ones are not among the second.
+    """
     person_time = fit.person_time
     hazard = log_hazard(fit.posterior, fit.design, endpoint=endpoint)
-    cells = person_time.table["person_time"].sel(endpoint=endpoint)
-    time = cells.transpose("interval", "phase", "pattern").values
+    index = person_time.endpoints.index(endpoint)
+    time = person_time.counted[1][index]
+    found = np.zeros(time.shape[:2])
     if hazard.cured is None:
-        return weighted_time(np.exp(hazard.pattern), hazard.class_of, time, np.exp(hazard.shared))
+        expected = weighted_time(
+            np.exp(hazard.pattern), hazard.class_of, time, np.exp(hazard.shared)
+        )
+        gaps = gap_terms(fit.posterior, person_time, fit.design, endpoint)
+        if gaps is not None:
+            weight = person_time.people["weight"].values[gaps.patient][gaps.event][:, None]
+            inside, passed = gaps.moments()
+            shape, cells = expected.shape, found.size
+            expected = expected + sums(passed * weight, gaps.cell, cells).T.reshape(shape)
+            mean = (inside * weight).mean(axis=1, keepdims=True)
+            found = sums(mean, gaps.cell, cells).reshape(found.shape)
+        return expected, found
     segments = segments_of(person_time, endpoint)
     cell = segments.interval * time.shape[1] + segments.state
     weight = person_time.people["weight"].values[segments.patient, None]
     expected = np.zeros((hazard.pattern.shape[0], time.shape[0] * time.shape[1]))
     for rows, events in expected_in_segments(fit, hazard, segments):
         expected[rows] = sums(events * weight, cell, expected.shape[1]).T
-    return expected.reshape(-1, *time.shape[:2])
+    return expected.reshape(-1, *time.shape[:2]), found
 
 
 def _more_than(observed: NDArray[Any], expected: Floats, unit: Floats) -> Floats:
@@ -246,6 +270,7 @@ def replicated_simon_makuch(
     require_kind(fit, Fit, "fit")
     require_seed(seed)
     fit.definition.require_hazard("A replicated curve")
+    require_exact_times(fit, "Replicated Simon-Makuch curves")
     begin = fit.question.landmark if landmark is None else landmark
     if begin is not None and not 0 <= begin < np.inf:
         raise SpecError(f"landmark must be a time from 0 on, got {begin!r}.")

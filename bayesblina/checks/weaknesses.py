@@ -369,6 +369,7 @@ def early_and_late(fit: Fit) -> tuple[EarlyLate, ...]:
         not isinstance(fit.definition.phases, ProportionalPhases)
         or person_time.weighted
         or not person_time.complete
+        or person_time.visits is not None
         or person_time.episodes.sizes["episode"] > LARGEST
     ):
         return ()

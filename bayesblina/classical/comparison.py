@@ -63,7 +63,9 @@ class Comparison:
         """Ask a question of a cohort."""
         require_kind(cohort, Cohort, "cohort")
         require_kind(question, Question, "question")
-        return cls(cohort=cohort, question=question, episodes=find_episodes(cohort, question))
+        # No classical method here knows of gaps between visits.
+        found = {name: own.as_found() for name, own in find_episodes(cohort, question).items()}
+        return cls(cohort=cohort, question=question, episodes=found)
 
     @property
     def labels(self) -> tuple[str, str]:

@@ -49,7 +49,9 @@ def before_first(phases: Sequence[str]) -> str:
 
 # Why patients do not contribute, in the order in which it applies; those who do come last.
 NEVER_OBSERVED, NEVER_ELIGIBLE, OVER_BY_START, OVER_BY_LANDMARK, TOO_LATE, TRANSPLANTED = range(6)
-AT_RISK = 6
+# Of endpoints whose events are found at visits: nobody ever looked.
+NEVER_VISITED = 6
+AT_RISK = 7
 # Of any patient: for functions that take one patient's row or all rows.
 ALL = slice(None)
 _KINDS = {"start": 0, "end": 1, "transplant": 2}

@@ -66,6 +66,18 @@ def blocks(draws: int, numbers: int, *, most: int) -> Iterator[slice]:
     return (slice(first, first + step) for first in range(0, draws, step))
 
 
+def draws_of(fit: Fit, rows: slice) -> xr.Dataset:
+    """Take some of a fit's draws, numbered chain by chain, as one chain."""
+    posterior = fit.posterior
+    sizes = (posterior.sizes["chain"], posterior.sizes["draw"])
+    chain, draw = np.unravel_index(np.arange(sizes[0] * sizes[1])[rows], sizes)
+    places = {"chain": ("draw", chain), "draw": ("draw", draw)}
+    chosen = posterior.drop_vars(["chain", "draw"], errors="ignore").isel(
+        {dim: xr.DataArray(at[1], dims=at[0]) for dim, at in places.items()}
+    )
+    return chosen.expand_dims("chain")
+
+
 def episodes_of(person_time: PersonTime, endpoint: str | int) -> tuple[Ints, Ints, Floats, Floats]:
     """Take an endpoint's episodes: patient, state, start and stop of each, patient by patient."""
     number = person_time.endpoints.index(endpoint) if isinstance(endpoint, str) else endpoint

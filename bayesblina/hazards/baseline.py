@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigh, null_space
 
-from bayesblina.core.arrays import Floats, Ints
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.parts import PhasesBySubgroup, PhasesOverTime, PhasesSinceEntry, SiteFrailty
@@ -35,6 +35,8 @@ LARGEST_STEP = 2.0
 NEAR_ENOUGH = 1e-6
 # Half an event in each interval keeps weights and crude rates finite where there is none.
 PSEUDO_EVENTS = 0.5
+# Steps within a gap between visits, where nothing tells hazards apart, against others.
+TIED = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -84,24 +86,37 @@ class Steps:
     prior_sd: Floats
 
 
-def steps(weight: Floats, time: Floats, *, sd: float, centre: Floats | None = None) -> Steps:
+def steps(
+    weight: Floats,
+    time: Floats,
+    *,
+    sd: float,
+    centre: Floats | None = None,
+    tied: Bools | None = None,
+) -> Steps:
     """Work out coordinates of random walks with independent steps of known sd.
 
     `weight`, shape (curve, interval): events by interval, and half of one; at least two intervals.
     `time`, shape (curve, interval): person-time at equal phases and covariates, from 0 on.
     `centre`, shape (curve, interval): weights with which the mean of the deviations is zero; the
     events' by default.
+    `tied`, shape (curve, interval - 1): which neighbours have the same hazard, all but `TIED` of a
+    step; none by default.
     """
     curves, intervals = weight.shape
     step = np.diff(np.eye(intervals), axis=0)
     precision = step.T @ step / sd**2
+    if tied is not None:
+        scaled = step / (sd * np.where(tied, TIED, 1.0))[:, :, None]
+        precision = np.swapaxes(scaled, 1, 2) @ scaled
     mode, information = _mode(weight - PSEUDO_EVENTS, time, precision)
+    precisions = np.broadcast_to(precision, (curves, intervals, intervals))
     centre = weight if centre is None else centre
     share = centre / centre.sum(axis=1, keepdims=True)
     likely = mode - (share * mode).sum(axis=1, keepdims=True)
     basis = np.zeros((curves, intervals, intervals - 1))
     prior_mean, prior_sd = np.zeros((curves, intervals - 1)), np.ones((curves, intervals - 1))
-    for index, expected in enumerate(information):
+    for index, (expected, precision) in enumerate(zip(information, precisions, strict=True)):
         # Columns are orthogonal to the events.
         free = null_space(centre[index][None])
         value, vector = eigh(free.T @ precision @ free, free.T @ (expected[:, None] * free))
@@ -114,10 +129,20 @@ def steps(weight: Floats, time: Floats, *, sd: float, centre: Floats | None = No
     return Steps(likely=likely, basis=basis, prior_mean=prior_mean, prior_sd=prior_sd)
 
 
-def _mode(events: Floats, time: Floats, precision: Floats) -> tuple[Floats, Floats]:
-    """Log hazards at the mode under a walk's prior, and the expected events there.
+def _pull(values: Floats, precision: Floats) -> Floats:
+    """Multiply each curve's values with the precision of all walks, or with that of its own."""
+    if precision.ndim == 2:
+        return np.asarray(values @ precision)
+    return np.asarray(np.einsum("cj,cjk->ck", values, precision))
 
-    Both of shape (curve, interval). Half an event in all of follow-up keeps the level finite.
+
+def _mode(events: Floats, time: Floats, precision: Floats) -> tuple[Floats, Floats]:
+    """Log hazards at the mode under walks' priors, and the expected events there.
+
+    `precision`, shape (interval, interval) or (curve, interval, interval): that of all walks, or
+    each one's own.
+    Result: both of shape (curve, interval). Half an event in all of follow-up keeps the level
+    finite.
     """
     total, at_risk = (values.sum(axis=1, keepdims=True) for values in (events, time))
     rate = (total + PSEUDO_EVENTS) / np.where(at_risk > 0, at_risk, 1)
@@ -126,7 +151,7 @@ def _mode(events: Floats, time: Floats, precision: Floats) -> tuple[Floats, Floa
     log_hazard = np.broadcast_to(np.log(rate), events.shape).copy()
     for _ in range(NEWTON_STEPS):
         expected = person_time * np.exp(log_hazard)
-        gradient = counts - expected - log_hazard @ precision
+        gradient = counts - expected - _pull(log_hazard, precision)
         curvature = precision + np.eye(events.shape[1]) * expected[:, None, :]
         move = np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0]
         largest = np.abs(move).max(axis=1, keepdims=True)

@@ -11,7 +11,6 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import xarray as xr
-from scipy import sparse
 
 from bayesblina.core.arrays import Floats
 from bayesblina.hazards.baseline import baseline_curves, prior_sds
@@ -42,7 +41,8 @@ from bayesblina.hazards.parts import (
 )
 from bayesblina.hazards.priors import SpreadPrior
 from bayesblina.hazards.sources import Sources, source_part
-from bayesblina.person_time.cells import PersonTime
+from bayesblina.hazards.visits import visits_part, weighted_visits
+from bayesblina.person_time.cells import PersonTime, start_cells_of
 
 TARGET_ACCEPT = 0.8
 # Where sds are estimated.
@@ -83,7 +83,7 @@ def build_model(definition: ModelDefinition, person_time: PersonTime) -> BuiltMo
     Variables whose names end with ``_innovation`` are the sampler's coordinates
     (`bayesblina.hazards.baseline`), without a meaning of their own.
     """
-    design, table = make_design(person_time, definition), person_time.table
+    design = make_design(person_time, definition)
     bench = Workbench(
         definition=definition,
         person_time=person_time,
@@ -91,7 +91,7 @@ def build_model(definition: ModelDefinition, person_time: PersonTime) -> BuiltMo
         curves=baseline_curves(person_time, design, prior_sd=prior_sds(definition, design)),
         curve="curve" if len(design.strata) > 1 else "endpoint",
     )
-    cells = _tables(design, table["events"].values, table["person_time"].values)
+    cells = _tables(design, *person_time.counted)
     # The supports are built in, so the bounds checks could never fail; they only cost.
     with pm.Model(coords=_coords(person_time, design), check_bounds=False) as model:
         counted, by_pattern, at_risk = (pm.Data(name, values) for name, values in cells.items())
@@ -107,12 +107,15 @@ def build_model(definition: ModelDefinition, person_time: PersonTime) -> BuiltMo
         sources = source_part(bench, baseline, ratio, slope)
         flat = isinstance(definition.phases, ProportionalPhases) and len(design.strata) == 1
         shared = _shared(baseline, by_phase, sources, flat=flat).reshape(counted.shape)
-        for part in (groups_part(bench, others), sources.by_pattern):
+        groups = groups_part(bench, others)
+        for part in (groups, sources.by_pattern):
             if part is not None:
                 pattern = pattern + part
         log_likelihood, *_ = PiecewiseExponential()(
             counted, by_pattern, at_risk, class_of, shared, pattern
         )
+        if person_time.visits is not None:
+            log_likelihood = log_likelihood + visits_part(bench, shared, slope, groups)
         log_odds = cured_part(bench)
         if log_odds is not None:
             pattern_of = person_time.people["pattern"].values.astype(np.float64)
@@ -231,8 +234,15 @@ def _structure(
         "" if definition.groups is None else f"groups: {definition.groups.kind}",
         f"sources: {borrowing.kind}, {', '.join(differing)}" if borrowing and differing else "",
         "" if definition.cure is None else "cure",
+        _visits_words(person_time),
     )
     return " / ".join(filter(None, words))
+
+
+def _visits_words(person_time: PersonTime) -> str:
+    if person_time.visits is None:
+        return ""
+    return "visits" if start_cells_of(person_time.visits) is None else "visits and starts"
 
 
 def _baseline_words(baseline: Baseline) -> str:
@@ -301,15 +311,21 @@ def draw_prior(built: BuiltModel, *, seed: int, draws: int) -> xr.Dataset:
 
 
 def with_tables(
-    built: BuiltModel, events: Floats, time: Floats, *, survived: Floats | None = None
+    built: BuiltModel,
+    events: Floats,
+    time: Floats,
+    *,
+    survived: Floats | None = None,
+    visits: Mapping[str, Floats] | None = None,
 ) -> None:
     """Put other events and person-time into a model, with the same prior.
 
     `events`, `time`, shape (endpoint, interval, phase, pattern): events and person-time.
     `survived`, shape (endpoint, patient): weights of the patients who are event-free at the end of
     their own follow-up; used by a model in which some are cured, and needed by it.
+    `visits`: other data of events found at visits, by name.
     """
-    tables = _tables(built.design, events, time)
+    tables = _tables(built.design, events, time) | dict(visits or {})
     if "survived" in built.model.named_vars:
         if survived is None:
             raise TypeError("a model in which some are cured needs the survivors")
@@ -323,15 +339,10 @@ def with_weights(built: BuiltModel, person_time: PersonTime, weights: Floats) ->
     `weights`, shape (patient,): what the patients' own weights are multiplied by; 0 leaves a
     patient out.
     """
-    shape = tuple(person_time.table["person_time"].shape)
-    events, time = np.zeros(shape), np.zeros(shape)
     weight = person_time.people["weight"].values * weights
-    counted = sparse.diags_array(weight) @ person_time.projection()
-    for index, name in enumerate(person_time.endpoints):
-        time[index] = (person_time.patient_cells(name).T @ counted).toarray().reshape(shape[1:])
-        patient, cell = person_time.event_cells(name)
-        had = sparse.csr_array(
-            (np.ones(patient.size), (cell, patient)), shape=(shape[1] * shape[2], weight.size)
-        )
-        events[index] = (had @ counted).toarray().reshape(shape[1:])
-    with_tables(built, events, time, survived=survivors(person_time) * weights)
+    with_tables(
+        built,
+        *person_time.exact_cells(weight),
+        survived=survivors(person_time) * weights,
+        visits=weighted_visits(person_time, weight),
+    )

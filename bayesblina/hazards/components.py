@@ -174,7 +174,11 @@ def _random_walk(bench: Workbench, kind: RandomWalk) -> Any:
         pm.modelcontext(None).add_coord(curve, ["shared"])
         weight = weight.sum(axis=0, keepdims=True)
         time = (time * np.exp(curves.level_centre)[:, None]).sum(axis=0, keepdims=True)
-    walk = steps(weight, time, sd=kind.step.sd)
+    visits, tied = bench.person_time.visits, None
+    if visits is not None and not kind.shared:
+        same = np.diff(visits["interval_group"].values, axis=1) == 0
+        tied = np.repeat(same, len(bench.design.strata), axis=0)
+    walk = steps(weight, time, sd=kind.step.sd, tied=tied)
     pm.modelcontext(None).add_coord("component", np.arange(walk.basis.shape[2]))
     shape = walk_of_known_sd("", walk, dims=(curve, "component"))
     # What is shared has one row, which the compiler must know.

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
-from bayesblina.hazards.ops import BatchedMatrixVector, CuredMixture, PiecewiseExponential
+from bayesblina.hazards.ops import (
+    BatchedMatrixVector,
+    CuredMixture,
+    FoundAtVisits,
+    PiecewiseExponential,
+)
 
 KERNEL_VERSION = 3
 
@@ -153,3 +158,69 @@ def _cured_mixture_kernel(op: Any, node: Any, **kwargs: Any) -> Any:  # noqa: AR
         return np.asarray(total), by_shared, by_pattern, by_odds
 
     return cured_mixture, KERNEL_VERSION
+
+
+@register_funcify_default_op_cache_key(FoundAtVisits)
+def _found_at_visits_kernel(op: Any, node: Any, **kwargs: Any) -> Any:  # noqa: ARG001
+    @numba_njit
+    def found_at_visits(
+        endpoint: Any,
+        row: Any,
+        class_of: Any,
+        weight: Any,
+        first: Any,
+        cell: Any,
+        length: Any,
+        start: Any,
+        shared: Any,
+        own: Any,
+        starting: Any,
+        begun: Any,
+    ) -> Any:
+        phases = shared.shape[3]
+        by_shared = np.zeros(shared.shape)
+        by_own = np.zeros(own.shape)
+        by_starting = np.zeros(starting.shape)
+        by_begun = np.zeros(begun.shape)
+        most = 0
+        for i in range(own.size):
+            most = max(most, int(first[i + 1]) - int(first[i]))
+        hazards, others = np.empty(most), np.empty(most)
+        slopes, terms = np.empty(most), np.empty(most)
+        total = 0.0
+        for i in range(own.size):
+            if weight[i] == 0.0:
+                continue
+            e, c, begin = int(endpoint[i]), int(class_of[i]), int(first[i])
+            r = int(row[i])
+            count = int(first[i + 1]) - begin
+            before, found = 1.0, 0.0
+            for m in range(count):
+                at = int(cell[begin + m])
+                hazard = np.exp(shared[e, c, at // phases, at % phases] + own[i])
+                place = int(start[begin + m])
+                other = np.exp(starting[r, place] + begun[i]) if place >= 0 else 0.0
+                rate, time = hazard + other, length[begin + m]
+                left = np.exp(-rate * time)
+                share = -np.expm1(-rate * time) / rate
+                hazards[m], others[m] = hazard, other
+                terms[m] = before * hazard * share
+                slopes[m] = before * hazard * (time * left - share) / rate
+                found += terms[m]
+                before *= left
+            total += weight[i] * np.log(found)
+            scale, later = weight[i] / found, 0.0
+            for m in range(count - 1, -1, -1):
+                moved = slopes[m] - length[begin + m] * later
+                later += terms[m]
+                at, place = int(cell[begin + m]), int(start[begin + m])
+                slope = scale * (terms[m] + hazards[m] * moved)
+                by_shared[e, c, at // phases, at % phases] += slope
+                by_own[i] += slope
+                if place >= 0:
+                    slope = scale * others[m] * moved
+                    by_starting[r, place] += slope
+                    by_begun[i] += slope
+        return np.asarray(total), by_shared, by_own, by_starting, by_begun
+
+    return found_at_visits, KERNEL_VERSION

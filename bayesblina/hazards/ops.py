@@ -138,3 +138,76 @@ class CuredMixture(Op):
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
         """Differentiate by the last three inputs; the rest is data."""
         return [*map(pt.zeros_like, inputs[:7]), *(cotangents[0] * slope for slope in outputs[1:])]
+
+
+class FoundAtVisits(Op):
+    """Log-likelihood of events that were found at visits, with its gradients.
+
+    An event lies in a gap between two visits, cut into parts within which hazards are constant. Of
+    the hazard ``h`` of the event and that of starting another phase ``s``, both of a part of length
+    ``d``, its probability is the sum over the parts of ``P h (1 - exp(-(h + s) d)) / (h + s)``,
+    where ``P`` is the probability of having had neither before the part: after the event nobody
+    starts. Where starts do not matter ``s`` is 0, and the sum is the fall of survival over the gap.
+    """
+
+    __props__ = ()
+
+    def make_node(self, *inputs: Any) -> Apply:
+        """Take gaps and the parts of the log hazards.
+
+        Inputs are of each event the endpoint, its row in the log hazards of starting, the class and
+        the weight; where its parts begin, over (event + 1,); of each part the cell, the length and
+        the cell of starting (-1 for none); the part of the log hazard by (endpoint, class,
+        interval, phase), that of the event's own covariates, over (event,); the log hazard of
+        starting by (row, cell of starting), and that of the event's own covariates. Outputs are the
+        log-likelihood and its gradients by the last four.
+        """
+        return Apply(
+            self,
+            [pt.as_tensor_variable(value) for value in inputs],
+            [pt.dscalar(), pt.dtensor4(), pt.dvector(), pt.dmatrix(), pt.dvector()],
+        )
+
+    def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:  # noqa: ARG002
+        """Evaluate with numpy."""
+        endpoint, row, class_of, first, cell, start = (
+            values.astype(np.int64) for values in (*inputs[:3], inputs[4], inputs[5], inputs[7])
+        )
+        weight, length = inputs[3], inputs[6]
+        shared, own, starting, begun = inputs[8:]
+        total = 0.0
+        by_shared, by_own = np.zeros(shared.shape), np.zeros(own.shape)
+        by_starting, by_begun = np.zeros(starting.shape), np.zeros(begun.shape)
+        flat = by_shared.reshape(*shared.shape[:2], -1)
+        for i in range(own.size):
+            parts = slice(first[i], first[i + 1])
+            at, time, place = cell[parts], length[parts], start[parts]
+            e, c = endpoint[i], class_of[i]
+            hazard = np.exp(shared[e, c].ravel()[at] + own[i])
+            other = np.where(place < 0, 0.0, np.exp(starting[row[i], place] + begun[i]))
+            rate = hazard + other
+            passed = np.cumsum(rate * time) - rate * time
+            left = np.exp(-rate * time)
+            share = -np.expm1(-rate * time) / rate
+            terms = np.exp(-passed) * hazard * share
+            later = np.cumsum(terms[::-1])[::-1] - terms
+            found = terms.sum()
+            # How the part's own term moves with its whole rate, and the parts after it.
+            moved = np.exp(-passed) * hazard * (time * left - share) / rate - time * later
+            by_hazard = (terms + hazard * moved) * (weight[i] / found)
+            by_other = other * moved * (weight[i] / found)
+            total += weight[i] * np.log(found)
+            np.add.at(flat[e, c], at, by_hazard)
+            by_own[i] = by_hazard.sum()
+            np.add.at(by_starting[row[i]], place[place >= 0], by_other[place >= 0])
+            by_begun[i] = by_other.sum()
+        for storage, value in zip(
+            output_storage,
+            (np.asarray(total), by_shared, by_own, by_starting, by_begun),
+            strict=True,
+        ):
+            storage[0] = value
+
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
+        """Differentiate by the last four inputs; the rest is data."""
+        return [*map(pt.zeros_like, inputs[:8]), *(cotangents[0] * slope for slope in outputs[1:])]

@@ -157,6 +157,9 @@ def reason_for_none(definition: ModelDefinition, person_time: PersonTime) -> str
         "how far external patients are borrowed from is estimated together with their baseline": (
             isinstance(definition.borrowing, Commensurate | RobustMixture)
         ),
+        "events are found at visits, and there is no partial likelihood of gaps": (
+            person_time.visits is not None
+        ),
     }
     return next((f"not compared: {reason}" for reason, holds in reasons.items() if holds), "")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from os import PathLike
 
@@ -20,14 +20,15 @@ from bayesblina.hazards.definition import ModelDefinition, load_model
 from bayesblina.hazards.effects import Design, make_design
 from bayesblina.hazards.parts import Free, PowerPrior
 from bayesblina.inference.baseline_gate import BaselineGate, exposed_sds, gate_of, not_compared
-from bayesblina.inference.companion import Companion
+from bayesblina.inference.companion import Companion, partial_posterior
 from bayesblina.inference.convergence import Convergence, SamplerSettings, sampler_settings
 from bayesblina.inference.drawing import NO_COMPANION, NOT_ASKED, by_partial_likelihood, sampled
 from bayesblina.inference.model_data import person_time_for, power_weights
+from bayesblina.inference.visit_gate import DRAWS, visit_gate
 from bayesblina.patients.account import to_html
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.scan import CohortScan
-from bayesblina.person_time.cells import MANY, PersonTime
+from bayesblina.person_time.cells import MANY, PersonTime, own_cuts
 from bayesblina.person_time.event_times import EventTimes, coarse_event_times
 from bayesblina.person_time.question import Question
 
@@ -271,15 +272,91 @@ def fit(
         compress=compress,
         landmarks=landmarks,
     )
-    return fit_person_time(
+    spent = {"person_time": time.perf_counter() - clock}
+    fitted = fit_person_time(
         definition,
         person_time,
         question,
         seed=seed,
         settings=settings,
         weighted=weights is not None,
+        compared=question.starts_until is None,
         progress=progress,
-        before={"person_time": time.perf_counter() - clock},
+        before=spent,
+    )
+    if question.starts_until is None:
+        return fitted
+
+    def again(asked: Question, chosen: Floats | None) -> PersonTime:
+        return person_time_for(
+            definition,
+            cohort,
+            asked,
+            cuts=chosen,
+            phase_cuts=phase_cuts,
+            weights=weights,
+            compress=compress,
+        )
+
+    return _compared_at_visits(fitted, again, given=cuts is not None)
+
+
+def _compared_at_visits(
+    fitted: Fit, again: Callable[[Question, Floats | None], PersonTime], *, given: bool
+) -> Fit:
+    """Hold a fit with events found at visits against others, and exact ones against a companion.
+
+    `again`: sums events and person-time for another question, with other cut points.
+    `given`: whether the cut points are the user's own.
+    """
+    person_time, question, clock = fitted.person_time, fitted.question, time.perf_counter()
+    names, seed = person_time.endpoints, fitted.provenance.seed
+    visited = [name for name in names if person_time.recorded[name] == "visits"]
+    others = tuple(name for name in names if name not in visited)
+    # Of all endpoints together there is none; it says why.
+    companion = partial_posterior(fitted.definition, person_time, seed=seed)
+    exact = not_compared("", ())
+    exact = replace(exact, table=exact.table.iloc[:0])
+    if others:
+        alone = replace(question, endpoints=others, starts_until=None)
+        theirs = partial_posterior(fitted.definition, again(alone, None), seed=seed)
+        exact = gate_of(
+            fitted.posterior.sel(endpoint=list(others)),
+            theirs.draws,
+            stated=theirs.table,
+            reason=theirs.reason,
+        )
+    settings = sampler_settings(DRAWS, DRAWS, 4, fitted.provenance.settings.cores, seed)
+
+    def refit(asked: Question, cuts: Floats | None) -> xr.Dataset:
+        return fit_person_time(
+            fitted.definition,
+            again(asked, cuts),
+            asked,
+            seed=seed,
+            settings=settings,
+            complete=False,
+        ).posterior
+
+    gate, notes = visit_gate(
+        fitted.posterior,
+        question,
+        visited=visited,
+        cuts={name: person_time.cuts if given else own_cuts(person_time, name) for name in visited},
+        last=float(person_time.table["last_exit"].max()),
+        exact=exact,
+        refit=refit,
+    )
+    record = fitted.provenance
+    return replace(
+        fitted,
+        companion=companion,
+        gate=gate,
+        provenance=replace(
+            record,
+            notes=(*record.notes, *notes),
+            seconds={**record.seconds, "companion": time.perf_counter() - clock},
+        ),
     )
 
 

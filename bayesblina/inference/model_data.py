@@ -56,6 +56,8 @@ def person_time_for(
     """
     _require_patients(definition, cohort)
     _require_seen_from_the_start(definition, cohort, question)
+    if question.starts_until is not None:
+        _require_exact_times(definition)
     if definition.cure is not None:
         # Who is cured is a mixture over each patient's own follow-up.
         compress = False
@@ -129,6 +131,33 @@ def _require_patients(definition: ModelDefinition, cohort: Cohort | CohortScan) 
             raise SpecError(f"Model '{definition.name}' has {what}, which needs {needed}")
 
 
+def _require_exact_times(definition: ModelDefinition) -> None:
+    """Refuse models whose likelihood has no form for events that are found at visits."""
+    unfit = {
+        "a baseline that jumps at event times, which visits do not tell": isinstance(
+            definition.baseline, Free
+        ),
+        "cured patients, and a visit does not tell a late event from a cure": (
+            definition.cure is not None
+        ),
+        "an effect of each patient, over which a gap between visits has no closed integral": (
+            isinstance(definition.groups, PatientFrailty)
+        ),
+        "external patients, whose visits are not known to be alike": (
+            definition.borrowing is not None
+        ),
+        "an illness-death course, in which a relapse before death may never have been seen": (
+            isinstance(definition.endpoints, IllnessDeath)
+        ),
+    }
+    for what, wanted in unfit.items():
+        if wanted:
+            raise SpecError(
+                f"Model '{definition.name}' has {what}: take one without it, such as 'primary', "
+                "where events are recorded at visits."
+            )
+
+
 def _require_seen_from_the_start(
     definition: ModelDefinition, cohort: Cohort | CohortScan, question: Question
 ) -> None:
@@ -195,7 +224,7 @@ def _phase_cuts(cohort: Cohort | CohortScan, question: Question) -> Floats:
     exposure = courses_layout(cohort, replace(asked, phase_end=None)).exposure
     stays = stays_of(cohort)
     moments = []
-    for of_endpoint in episodes.values():
+    for of_endpoint in (own.as_found() for own in episodes.values()):
         treated = np.asarray(of_endpoint.phase_names)[of_endpoint.phase] == question.exposure
         rows = of_endpoint.event & treated
         moments.append(

@@ -83,7 +83,7 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
         COMPANION: fit.companion.draws,
         **{
             f"/person_time/{name}": getattr(person_time, name)
-            for name in ("table", "risk_sets", "finer")
+            for name in ("table", "risk_sets", "finer", "visits")
         },
         **{f"/person_time/{name}": getattr(patients, name) for name in PATIENTS},
     }
@@ -227,6 +227,7 @@ def _read_parts(path: Path, content: bytes, attributes: Mapping[str, Any]) -> Fi
         table=groups.pop("/person_time/table"),
         risk_sets=risk_sets,
         finer=groups.pop("/person_time/finer", None),
+        visits=groups.pop("/person_time/visits", None),
         patients=Lazily.of(
             Patients(
                 **{name: groups.pop(f"/person_time/{name}") for name in PATIENTS},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +28,12 @@ NOT_BRIEF = "followed up for a day or longer"
 # How an endpoint's events are recorded.
 DECLARED = "event times exact: declared"
 UNDECLARED = "event times taken as exact: not declared"
+AT_VISITS = "events found at visits: at some time since the last one without the event"
+AT_FIRST_VISIT = "events found at the first visit: at some time since coming under observation"
+AMONG_VISITS = "exact event times among events found at visits, as of deaths"
+FREE_UNTIL_VISIT = "event-free: followed up until the last visit without the event"
+FREE_UNTIL_CONTACT = "event-free: followed up until the last contact, as declared"
+NEVER_VISITED = "event-free, and at no visit: contribute no time"
 
 
 def to_html(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
@@ -209,6 +215,31 @@ def lines_of_order(
     ]
 
 
+def _lines_of_visits(
+    outcome: Outcome,
+    last_negative: Floats,
+    happened: Bools,
+    seen: Bools,
+    line: Callable[..., Line],
+) -> list[Line]:
+    """Say how much is known of when events happened that were found at visits."""
+    visited, exact = np.isfinite(last_negative), last_negative == outcome.time
+    trusted = outcome.event_free_until == "last_contact"
+    free = seen & ~outcome.event
+    kinds = [
+        (AT_VISITS, happened & visited & ~exact),
+        (AT_FIRST_VISIT, happened & ~visited),
+        (AMONG_VISITS, happened & exact),
+        (FREE_UNTIL_CONTACT if trusted else FREE_UNTIL_VISIT, free & (visited | trusted)),
+        (NEVER_VISITED, free & ~visited & ~trusted),
+    ]
+    return [
+        line(rows, step="recorded", what=what, events=int((rows & happened).sum()))
+        for what, rows in kinds
+        if rows.any()
+    ]
+
+
 def lines_of_endpoint(
     name: str,
     outcome: Outcome,
@@ -241,8 +272,11 @@ def lines_of_endpoint(
     if not seen.all():
         lines.append(line(~seen, step="observed", what="never under observation"))
     happened = seen & outcome.event
-    recorded = DECLARED if outcome.recorded == "exact" else UNDECLARED
-    lines.append(line(happened, step="recorded", what=recorded, events=int(happened.sum())))
+    if outcome.last_negative is None:
+        recorded = DECLARED if outcome.recorded == "exact" else UNDECLARED
+        lines.append(line(happened, step="recorded", what=recorded, events=int(happened.sum())))
+    else:
+        lines += _lines_of_visits(outcome, outcome.last_negative, happened, seen, line)
     for index, phase in enumerate(phases):
         start = starts[:, index]
         inside = (start > entry) & (start < time)

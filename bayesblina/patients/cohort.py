@@ -19,7 +19,7 @@ from bayesblina.core.errors import DataError, Problem, SpecError, nearest
 from bayesblina.core.frozen import remade
 from bayesblina.core.intervals import snap, split, validate_cuts
 from bayesblina.patients.account import Account, Line, lines_of_endpoint, lines_of_order, to_html
-from bayesblina.patients.outcomes import Outcome, courses_of
+from bayesblina.patients.outcomes import Outcome, courses_of, with_exact_events
 from bayesblina.patients.problems import find_problems, find_short_numbers
 from bayesblina.patients.rules import (
     DAYS_PER_UNIT,
@@ -192,6 +192,7 @@ class Cohort:
         for outcome in self.endpoints.values():
             arrays += [outcome.time, outcome.event, outcome.entry]
         held = [self.transplant, self.persons]
+        held += [outcome.last_negative for outcome in self.endpoints.values()]
         if self.stays is not None:
             held += [getattr(self.stays, item.name) for item in fields(self.stays)]
         arrays += [values for values in held if isinstance(values, np.ndarray)]
@@ -206,6 +207,7 @@ class Cohort:
         freeze(self, "phase_start", _stacked(settled.start, self.phase_start))
         freeze(self, "phase_end", _stacked(settled.end, self.phase_end))
         freeze(self, "transplant", settled.transplant)
+        freeze(self, "endpoints", with_exact_events(self.endpoints, unit=self.unit))
         rows = any_of(moved, np.zeros(self.size, dtype=bool))
         if rows.any():
             who = tuple(str(patient) for patient in self.patients[rows])
@@ -465,7 +467,7 @@ def _problems_of_shape(cohort: Cohort) -> list[Problem]:
     ]
     sized: dict[str, Any] = {
         f"{name}.{kind}": getattr(outcome, kind)
-        for kind in ("time", "event", "entry")
+        for kind in ("time", "event", "entry", "last_negative")
         for name, outcome in cohort.endpoints.items()
     }
     sized |= {name: covariate.values for name, covariate in cohort.covariates.items()}
@@ -484,6 +486,11 @@ def columns_of(cohort: Cohort) -> PatientColumns:
     return PatientColumns(
         time={name: outcome.time for name, outcome in cohort.endpoints.items()},
         entry={name: outcome.entry for name, outcome in cohort.endpoints.items()},
+        last_negative={
+            name: outcome.last_negative
+            for name, outcome in cohort.endpoints.items()
+            if outcome.last_negative is not None
+        },
         start={name: cohort.phase_start[:, index] for index, name in enumerate(cohort.phases)},
         end={name: cohort.phase_end[:, index] for index, name in enumerate(cohort.phases)},
         transplant=cohort.transplant,

@@ -36,20 +36,36 @@ BRIDGE_AND_GRACE = (
     "pauses, bridge where only the record has a gap."
 )
 Recorded = Literal["exact", "visits"]
-VISITS = (
-    "recorded = 'visits': an event that is found at a visit happened at some time since the visit "
-    "before, which takes a likelihood of its own, and that is not part of bayesblina yet: it is to "
-    "come. Until then declare recorded = 'exact', which takes the day of the visit for that of the "
-    "event, and read what check says of event times before the hazard ratio"
+# Until when patients are known to be event-free who never have an event that is found at visits.
+EventFreeUntil = Literal["last_negative", "last_contact"]
+NO_VISITS = (
+    "recorded='visits' needs to know since when: an event that is found at a visit happened at "
+    "some time since the last visit without it. Name the column with the time of that visit with "
+    "last_negative, or pass a table of all visits (visits=Visits(...))"
 )
 
 
 def require_recorded(recorded: object) -> None:
     """Refuse what cannot be said of how an endpoint's events are recorded."""
-    if recorded == "visits":
-        raise SpecError(f"{VISITS}.")
-    if recorded not in (None, "exact"):
+    if recorded not in (None, "exact", "visits"):
         raise SpecError(f"recorded must be 'exact' or 'visits', got {recorded!r}.")
+
+
+def recorded_at_visits(
+    recorded: Recorded | None, last_negative: str | None, event_free_until: object
+) -> Recorded | None:
+    """Work out how events are recorded from what is said of visits, or refuse it."""
+    require_recorded(recorded)
+    if event_free_until not in ("last_negative", "last_contact"):
+        raise SpecError(
+            f"event_free_until must be 'last_negative' or 'last_contact', got {event_free_until!r}."
+        )
+    if last_negative is not None and recorded == "exact":
+        raise SpecError(
+            "last_negative is for events that are found at visits, and recorded is 'exact': leave "
+            "one of them out."
+        )
+    return "visits" if last_negative is not None else recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +87,16 @@ class Endpoint:
         on that of the visit at which they were found, as relapses are. Without it they are taken
         as exact, and results say so. Whatever is declared, event times are looked at:
         `bayesblina.person_time.event_times`.
+    last_negative
+        Column with the time of the last visit at which the patient was found event-free; implies
+        ``recorded="visits"``, which needs it or a table of visits. The event lies between it and
+        `time`; where the two are equal it is exact, as deaths are, and so is an event at the time
+        of one of an endpoint that is included (`includes`). Missing where there was no such visit:
+        the event then lies between coming under observation and `time`.
+    event_free_until
+        Of events found at visits: until when patients without one are followed up:
+        ``"last_negative"``, the last visit at which they were found event-free (nobody knows what
+        happened since), or ``"last_contact"``, `time`, if an event would have been told by then.
     includes
         Names of the endpoints whose every event is an event of this one too, as every death is
         one of relapse-free survival: ``("os",)``. Patients who contradict it are then refused, and
@@ -79,8 +105,8 @@ class Endpoint:
     Raises
     ------
     SpecError
-        If `recorded` is ``"visits"``, for which there is no likelihood yet, or unknown; or
-        `includes` is no list of names.
+        If `recorded` or `event_free_until` is unknown, `last_negative` is given of events that are
+        recorded exactly, or `includes` is no list of names.
 
     Examples
     --------
@@ -90,6 +116,8 @@ class Endpoint:
     'exact'
     >>> Endpoint(time="rfs_months", event="relapse_or_death", includes=["os"]).includes
     ('os',)
+    >>> Endpoint(time="rfs_months", event="relapse", last_negative="last_marrow").recorded
+    'visits'
     """
 
     time: str
@@ -97,9 +125,12 @@ class Endpoint:
     entry: str | None = None
     recorded: Recorded | None = None
     includes: Sequence[str] = ()
+    last_negative: str | None = None
+    event_free_until: EventFreeUntil = "last_negative"
 
     def __post_init__(self) -> None:
-        require_recorded(self.recorded)
+        recorded = recorded_at_visits(self.recorded, self.last_negative, self.event_free_until)
+        object.__setattr__(self, "recorded", recorded)
         object.__setattr__(self, "includes", require_includes(self.includes))
 
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.endpoint_order import EndpointOrder, require_includes
-from bayesblina.patients.declarations import Recorded, require_recorded
+from bayesblina.core.errors import SpecError
+from bayesblina.patients.declarations import (
+    NO_VISITS,
+    EventFreeUntil,
+    Recorded,
+    require_recorded,
+)
 from bayesblina.patients.rules import InMemory, tie_of
 
 
@@ -28,11 +35,23 @@ class Outcome:
     entry : ndarray, shape (patient,)
         Time of entry into observation; NaN where there was none.
     recorded
-        ``"exact"`` if events are declared to be recorded on their day; None if nothing is
-        declared, and they are taken as such.
+        ``"exact"`` if events are declared to be recorded on their day, ``"visits"`` if at visits;
+        None if nothing is declared, and they are taken as exact.
     includes
         Names of the endpoints whose every event is declared to be an event of this one. One that
         the cohort does not have says nothing.
+    last_negative : ndarray, shape (patient,), or None
+        Where events are recorded at visits: time of the last visit at which the patient was found
+        event-free; `time` itself where an event's time is exact; NaN where there was no such visit.
+        None for endpoints that are not recorded at visits.
+    event_free_until
+        Until when patients without an event are known to be event-free, where events are recorded
+        at visits: ``"last_negative"`` or ``"last_contact"``.
+
+    Raises
+    ------
+    SpecError
+        If `recorded` is unknown, or events are recorded at visits and nothing is known of these.
     """
 
     time: Floats
@@ -40,10 +59,67 @@ class Outcome:
     entry: Floats
     recorded: Recorded | None = None
     includes: tuple[str, ...] = ()
+    last_negative: Floats | None = None
+    event_free_until: EventFreeUntil = "last_negative"
 
     def __post_init__(self) -> None:
         require_recorded(self.recorded)
+        if (self.recorded == "visits") != (self.last_negative is not None):
+            raise SpecError(f"{NO_VISITS}.")
         object.__setattr__(self, "includes", require_includes(self.includes))
+
+    @property
+    def known_free(self) -> Floats:
+        """Until when each patient is known to be event-free, shape (patient,).
+
+        The time of an exact event, or of the end of follow-up; else that of the last visit without
+        the event, minus infinity where there was none.
+        """
+        if self.last_negative is None:
+            return self.time
+        seen = np.where(np.isnan(self.last_negative), -np.inf, self.last_negative)
+        trusted = ~self.event & (self.event_free_until == "last_contact")
+        return np.where(np.isnan(self.time), np.nan, np.where(trusted, self.time, seen))
+
+    def of(self, rows: Any) -> Outcome:
+        """Take some patients.
+
+        Parameters
+        ----------
+        rows : ndarray of int or bool, or slice
+            Which.
+
+        Returns
+        -------
+        Outcome
+            Theirs.
+        """
+        return replace(
+            self,
+            time=self.time[rows],
+            event=self.event[rows],
+            entry=self.entry[rows],
+            last_negative=None if self.last_negative is None else self.last_negative[rows],
+        )
+
+
+def with_exact_events(endpoints: Mapping[str, Outcome], *, unit: str) -> dict[str, Outcome]:
+    """Take events at the time of an included endpoint's event, such as deaths, for exact."""
+    arithmetic, settled = InMemory(), dict(endpoints)
+    for name, outcome in endpoints.items():
+        if outcome.last_negative is None:
+            continue
+        exact = np.zeros(outcome.time.size, dtype=bool)
+        for other in (
+            endpoints[included] for included in outcome.includes if included in endpoints
+        ):
+            exact |= other.event & tie_of(unit).near(other.time, outcome.time, arithmetic)
+        near = tie_of(unit).near(outcome.last_negative, outcome.time, arithmetic)
+        exact = outcome.event & (exact | near)
+        settled[name] = replace(
+            outcome, last_negative=np.where(exact, outcome.time, outcome.last_negative)
+        )
+    return settled
 
 
 def courses_of(endpoints: Mapping[str, Outcome], *, unit: str) -> EndpointOrder:

@@ -46,6 +46,13 @@ def cut_by_calendar(cohort: Cohort, calendar: Calendar, zero: Floats) -> Cohort:
             f"calendar.name: the cohort has a covariate '{calendar.name}' already: name the "
             "periods otherwise."
         )
+    visited = [name for name, own in cohort.endpoints.items() if own.last_negative is not None]
+    if visited:
+        raise SpecError(
+            f"calendar: events of {', '.join(visited)} are found at visits, and nobody knows on "
+            "which side of a calendar date an event lies that was found after it: leave the "
+            "calendar out."
+        )
     moments = _moments(cohort, (calendar.days - zero[:, None]) / DAYS_PER_UNIT[cohort.unit])
     endpoints, covariates = cohort.endpoints, cohort.covariates
     cuts = {name: _cut_endpoint(own, moments, cohort.unit) for name, own in endpoints.items()}

@@ -92,6 +92,7 @@ class PatientColumns:
     """Columns of patients, by what they hold.
 
     `time`, `entry`: by endpoint.
+    `last_negative`: last visits without the event, by endpoint that is recorded at visits.
     `start`, `end`: by phase, in order.
     `transplant`: times of transplants; None if nothing is known of them.
     `covariates`: by name: numbers, or positions of levels.
@@ -104,6 +105,7 @@ class PatientColumns:
     end: Mapping[str, Any]
     transplant: Any = None
     covariates: Mapping[str, Any] = field(default_factory=dict)
+    last_negative: Mapping[str, Any] = field(default_factory=dict)
     ordered: bool = True
 
     def marks(self) -> dict[str, Any]:
@@ -252,6 +254,8 @@ def rules(columns: PatientColumns, arithmetic: Arithmetic, *, unit: str) -> Iter
             found="times longer than a life",
             expected=f"Expected at most {LONGEST_LIFE_YEARS:g} years; correct them, or the unit.",
         )
+    for name, seen in columns.last_negative.items():
+        yield from _of_visits(name, seen, columns.time[name], arithmetic, tie_of(unit))
     last = arithmetic.latest(list(columns.time.values()))
     yield from _of_phases(columns, last, arithmetic, tie_of(unit))
     if columns.transplant is not None:
@@ -312,6 +316,25 @@ def _of_endpoint(name: str, time: Any, entry: Any, arithmetic: Arithmetic) -> li
             f"empty; where the two are one time, {REPAIR} zero_times=<a small time>.",
         ),
     ]
+
+
+def _of_visits(
+    name: str, seen: Any, time: Any, arithmetic: Arithmetic, tie: Tie
+) -> Iterator[Breach]:
+    """Give the rules for the last visit at which a patient was found event-free."""
+    yield Breach(
+        role=f"{name}.last_negative",
+        rows=arithmetic.infinite(seen) | (seen < 0),
+        found="negative or infinite times",
+        expected="Expected finite times from the origin, empty where there was no such visit.",
+    )
+    yield Breach(
+        role=f"{name}.last_negative",
+        rows=arithmetic.known(seen) & is_after(seen, time) & ~tie.near(seen, time, arithmetic),
+        found=f"a visit without the event after the end of follow-up for {name}",
+        expected="An event lies between the last visit without it and the one at which it was "
+        "found, and nobody is seen after the end of follow-up: correct the times.",
+    )
 
 
 def _of_phases(

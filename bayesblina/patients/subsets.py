@@ -20,10 +20,7 @@ def take_patients(cohort: Cohort, rows: Bools | Ints) -> Cohort:
     return replace(
         cohort,
         patients=cohort.patients[rows],
-        endpoints={
-            name: replace(own, time=own.time[rows], event=own.event[rows], entry=own.entry[rows])
-            for name, own in cohort.endpoints.items()
-        },
+        endpoints={name: own.of(rows) for name, own in cohort.endpoints.items()},
         phase_start=cohort.phase_start[rows],
         phase_end=cohort.phase_end[rows],
         stays=None if cohort.stays is None else cohort.stays.of_patients(rows),

@@ -97,7 +97,7 @@ class EventTimes:
         (empty where events are multiples of none), ``share_at_multiples``,
         ``share_beyond_chance``, ``starters_share``, ``index``, ``starts_too``, ``state``
         (``"passed"``, ``"told"``, ``"failed"`` or ``"not looked at"``) and ``recorded``
-        (``"exact"`` or ``"not declared"``); see `Coarseness`.
+        (``"exact"``, ``"visits"`` or ``"not declared"``); see `Coarseness`.
     notes
         What the table rests on, in sentences.
     """
@@ -172,6 +172,8 @@ def coarse_event_times(person_time: PersonTime, posterior_sd: Mapping[str, float
         )
         for index, name in enumerate(person_time.endpoints)
     }
+    # Of events that are declared to be found at visits, none is taken for exact that is not.
+    declared = {name for name, said in person_time.recorded.items() if said == "visits"}
     rows = [
         {
             "endpoint": name,
@@ -182,7 +184,7 @@ def coarse_event_times(person_time: PersonTime, posterior_sd: Mapping[str, float
             "starters_share": coarse.starters_share,
             "index": coarse.index,
             "starts_too": coarse.starts_too,
-            "state": coarse.state,
+            "state": "passed" if name in declared else coarse.state,
             "recorded": person_time.recorded[name] or "not declared",
         }
         for name, coarse in by_endpoint.items()

@@ -14,6 +14,7 @@ from bayesblina.core.courses import CourseLayout
 from bayesblina.core.episodes import (
     AT_RISK,
     NEVER_OBSERVED,
+    NEVER_VISITED,
     TRANSPLANT,
     cut_follow_up,
     marked_bounds,
@@ -27,8 +28,9 @@ from bayesblina.core.intervals import TIE_TOLERANCE, snap
 from bayesblina.patients.account import Line
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.pieces import persons_in_order
-from bayesblina.person_time.question import ENTRY, Question, bind
+from bayesblina.person_time.question import ENTRY, Question, at_visits, bind
 from bayesblina.person_time.segments import Course, course_of, marks_of, reasons
+from bayesblina.person_time.visits import Gaps, is_entered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +73,12 @@ class Episodes:
     `since`: time since entering the phase at which each state begins; 0 unless it is a later piece.
     `left_out`: who does not contribute, by reason.
     `time_at_risk`, `events`: totals over the patients who contribute, taken before their time was
-    cut.
+    cut; those of gaps are spread evenly over them.
     `layout`: how states follow from stays, where marks are each patient's own.
     `persons`, shape (row of the cohort,): number of the patient of each, where patients are cut at
     calendar dates; None where rows are counted.
+    `gaps`: where events were found at visits, and in which states patients were then; None for
+    endpoints that are not recorded at visits.
     """
 
     endpoint: str
@@ -91,11 +95,71 @@ class Episodes:
     events: int
     layout: CourseLayout | None = None
     persons: Ints | None = None
+    gaps: Gaps | None = None
+
+    def persons_of(self, patient: Ints) -> Ints:
+        """Give the numbers of those who are counted, of some rows of the cohort."""
+        return patient if self.persons is None else self.persons[patient]
 
     @property
     def person(self) -> Ints:
         """Number of who is counted, shape (episode,)."""
-        return self.patient if self.persons is None else self.persons[self.patient]
+        return self.persons_of(self.patient)
+
+    @property
+    def whole(self) -> tuple[Ints, Ints, Floats, Floats, Bools, Bools]:
+        """All that is known of patients, gaps among it, by patient and time.
+
+        Result, each of shape (row,): patients, states, starts and stops; whether the row ends with
+        the event, at a day or found; and whether it is part of a gap.
+        """
+        if self.gaps is None:
+            exact = np.zeros(self.patient.size, dtype=bool)
+            return self.patient, self.phase, self.start, self.stop, self.event, exact
+        gaps = self.gaps
+        patient, start = (
+            np.concatenate([getattr(self, name), getattr(gaps, name)])
+            for name in ("patient", "start")
+        )
+        order = np.lexsort((start, patient))
+        phase, stop = (
+            np.concatenate([getattr(self, name), getattr(gaps, name)])[order]
+            for name in ("phase", "stop")
+        )
+        patient, in_gap = patient[order], order >= self.patient.size
+        last = np.append(np.diff(patient) != 0, True)[: patient.size]
+        exact = np.append(self.event, np.zeros(gaps.patient.size, dtype=bool))[order]
+        return patient, phase, start[order], stop, exact | (in_gap & last), in_gap
+
+    def as_found(self) -> Episodes:
+        """Take events for exact at the visits at which they were found, as they are recorded."""
+        if self.gaps is None:
+            return self
+        patient, phase, start, stop, event, _ = self.whole
+        return replace(
+            self,
+            patient=patient,
+            phase=phase,
+            start=start,
+            stop=stop,
+            event=event,
+            time_at_risk=float((stop - start).sum()),
+            gaps=None,
+        )
+
+    @property
+    def counts(self) -> tuple[Ints, Ints, Floats, Floats, Floats, Floats]:
+        """What counts, with the events of gaps spread evenly over them.
+
+        Result, each of shape (row,): patients, states, starts and stops, events and time at risk.
+        """
+        own = (self.patient, self.phase, self.start, self.stop, 1.0 * self.event)
+        own = (*own, self.stop - self.start)
+        if self.gaps is None:
+            return own
+        gaps = self.gaps
+        parts = (gaps.patient, gaps.phase, gaps.start, gaps.stop, *gaps.spread())
+        return tuple(np.append(*both) for both in zip(own, parts, strict=True))
 
 
 def find_episodes(
@@ -133,7 +197,8 @@ def find_episodes(
     landmark = np.array([-np.inf if course.landmark is None else course.landmark])
     times = [marked, eligible, transplant, landmark]
     for name in names:
-        times += [cohort.endpoints[name].time, cohort.endpoints[name].entry]
+        outcome = cohort.endpoints[name]
+        times += [outcome.time, outcome.entry, outcome.known_free]
     marked, eligible, transplant, landmark, *own = snap(times)
     return {
         name: _episodes(
@@ -143,13 +208,15 @@ def find_episodes(
             reasons(question),
             marked if own_marks is None else replace(own_marks, time=marked),
             time_at_risk(
-                own[2 * position],
+                own[3 * position],
                 cohort.endpoints[name].event,
-                own[2 * position + 1],
+                own[3 * position + 1],
                 eligible,
                 transplant,
                 _landmarks(cohort, own[2 * position + 1], eligible, landmark[0]),
             ),
+            own[3 * position + 2] if at_visits(cohort.endpoints[name]) else None,
+            question.starts_until == "event",
         )
         for position, name in enumerate(names)
     }
@@ -162,8 +229,15 @@ def _episodes(
     worded: Sequence[str],
     marked: Floats | CourseMarks,
     at_risk: tuple[Floats, Floats, Bools, Ints],
+    known_free: Floats | None,
+    starts_prove: bool,
 ) -> Episodes:
-    """Cut one endpoint's time at risk at the marks of states."""
+    """Cut one endpoint's time at risk at the marks of states.
+
+    `known_free`, shape (patient,): until when patients are known to be event-free, where events are
+    found at visits.
+    `starts_prove`: whether whoever starts a phase is event-free then.
+    """
     begin, stop, event, reason = at_risk
     rows = np.flatnonzero(reason == AT_RISK)
     begin, stop, event = begin[rows], stop[rows], event[rows]
@@ -176,23 +250,48 @@ def _episodes(
             order_bounds(bounds, len(course.marks))
         who, number, starts, ends = cut_follow_up(bounds, begin, stop)
         state = course.segment_states[number]
+    event, gaps = event[who] & (ends == stop[who]), None
+    if known_free is not None:
+        free = np.clip(known_free[rows], begin, stop)
+        if starts_prove:
+            entered = is_entered(who, state, course.phase_names)
+            np.maximum.at(free, who[entered], starts[entered])
+        found = np.bincount(who, weights=event, minlength=rows.size) > 0
+        found &= free < stop
+        later = (ends > free[who]) & found[who]
+        gaps = Gaps(
+            patient=rows[who[later]],
+            phase=state[later],
+            start=np.maximum(starts, free[who])[later],
+            stop=ends[later],
+        )
+        reason = reason.copy()
+        reason[rows[(free == begin) & ~found]] = NEVER_VISITED
+        stop = free
+        event &= ~found[who]
+        ends = np.minimum(ends, free[who])
+        kept = ends > starts
+        who, state, starts, ends, event = (
+            values[kept] for values in (who, state, starts, ends, event)
+        )
     return Episodes(
         endpoint=endpoint,
         patient=rows[who],
         phase=state,
         start=starts,
         stop=ends,
-        event=event[who] & (ends == stop[who]),
+        event=event,
         phases=course.states,
         phase_names=course.phase_names,
         since=course.since,
         left_out=_left_out(cohort, endpoint, worded, reason),
-        time_at_risk=float((stop - begin).sum()),
-        events=int(event.sum()),
+        time_at_risk=float((stop - begin).sum()) + (0.0 if gaps is None else gaps.time),
+        events=int(event.sum()) + (0 if gaps is None else gaps.events),
         layout=course.courses,
         persons=None
         if cohort.period is None or cohort.persons is None
         else persons_in_order(cohort.persons)[1],
+        gaps=gaps,
     )
 
 
@@ -269,12 +368,13 @@ def entry_times(episodes: Mapping[str, Episodes], question: Question) -> list[Fl
     times: list[list[Floats]] = [[] for _ in range(int(kinds.max()) + 1)]
     begins = []
     for cut in episodes.values():
-        kind = kinds[cut.phase]
-        first = np.diff(cut.person, prepend=-1) != 0
+        patient, phase, start, *_ = cut.whole
+        kind = kinds[phase]
+        first = np.diff(cut.persons_of(patient), prepend=-1) != 0
         changed = ~first & (np.diff(kind, prepend=-1) != 0)
         for index, held in enumerate(times):
-            held.append(cut.start[changed & (kind == index)])
-        begins.append(cut.start[first])
+            held.append(start[changed & (kind == index)])
+        begins.append(start[first])
     return [*(np.concatenate(held) for held in times), late_begins(np.concatenate(begins))]
 
 
@@ -326,13 +426,14 @@ def require_comparison(episodes: Mapping[str, Episodes], question: Question) -> 
     require_contents(
         {
             name: Contents(
-                patients=int(np.unique(found.person).size),
-                events=float(found.event.sum()),
+                patients=int(np.unique(found.persons_of(patient)).size),
+                events=float(found.events),
                 visited=frozenset(
-                    np.asarray(roles_of(found.phase_names, question))[found.phase].tolist()
+                    np.asarray(roles_of(found.phase_names, question))[phase].tolist()
                 ),
             )
             for name, found in episodes.items()
+            for patient, phase, *_ in [found.whole]
         },
         question,
     )
@@ -381,25 +482,32 @@ def account_of(found: Episodes, ids: NDArray[np.str_], roles: Sequence[str]) -> 
 
     `ids`, shape (patient,): patient ids, which the episodes number, those of whole patients.
     """
+    _, state, *_, time = found.counts
+    whose, ended_in, _, _, happened, _ = found.whole
 
-    def counted(rows: Bools, step: str, what: str, phase: str = "") -> Line:
+    def counted(chosen: int | None, step: str, what: str, phase: str = "") -> Line:
+        rows, ended = (
+            np.ones(states.size, dtype=bool) if chosen is None else states == chosen
+            for states in (state, ended_in)
+        )
         return Line(
             step=step,
             endpoint=found.endpoint,
             phase=phase,
             what=what,
-            patients=tuple(str(patient) for patient in ids[np.unique(found.person[rows])]),
-            events=int(found.event[rows].sum()),
-            person_time=float((found.stop - found.start)[rows].sum()),
+            patients=tuple(
+                str(patient) for patient in ids[np.unique(found.persons_of(whose[ended]))]
+            ),
+            events=int(happened[ended].sum()),
+            person_time=float(time[rows].sum()),
         )
 
     lines = [
         Line(step="left out", endpoint=found.endpoint, what=one.reason, patients=one.patients)
         for one in found.left_out
     ]
-    lines.append(counted(np.ones(found.patient.size, dtype=bool), "eligible", "at risk"))
+    lines.append(counted(None, "eligible", "at risk"))
     for index, (phase, role) in enumerate(zip(found.phases, roles, strict=True)):
-        rows = found.phase == index
-        if rows.any():
-            lines.append(counted(rows, "in phase", role, phase))
+        if (state == index).any():
+            lines.append(counted(index, "in phase", role, phase))
     return lines

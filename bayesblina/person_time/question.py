@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -22,6 +23,14 @@ from bayesblina.core.intervals import validate_cuts
 from bayesblina.patients.account import to_html
 
 ENTRY = "entry"
+# Until when phases may start, of events that are found at visits; and what each assumes, in words.
+StartsUntil = Literal["found", "event"]
+STARTS_UNTIL: Mapping[str, str] = MappingProxyType(
+    {
+        "found": "treatment goes on until the event is found",
+        "event": "nobody starts a phase after the event, seen or not",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +82,12 @@ class Question:
         that a model chooses by the events.
     amount
         What ``"cumulative"`` counts: ``"time"``, ``"cycles"`` begun, or ``"dose"``.
+    starts_until
+        Of events that are found at visits: until when phases may start. ``"found"``: treatment goes
+        on as if nothing had happened until the event is found. ``"event"``: nobody starts a phase
+        after the event, seen or not, so that a start proves that there was none before. The data
+        cannot tell the two apart, and the answers differ; must be chosen where an endpoint is
+        recorded at visits.
 
     Raises
     ------
@@ -98,6 +113,7 @@ class Question:
     measure: Measure | None = None
     steps: Sequence[float] | None = None
     amount: Amount = "time"
+    starts_until: StartsUntil | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "exposed", _exposed(self.exposed))
@@ -118,6 +134,14 @@ class Question:
             raise SpecError(f"landmark must be a time from 0 on, got {self.landmark!r}.")
         if not 0 <= self.lag < np.inf:
             raise SpecError(f"lag must be a length of time from 0 on, got {self.lag!r}.")
+        if self.starts_until not in (None, *STARTS_UNTIL):
+            raise SpecError(f"starts_until must be 'found' or 'event', got {self.starts_until!r}.")
+        if self.starts_until == "event" and (self.lag or self.measure in LASTING):
+            raise SpecError(
+                "starts_until='event' takes each start for a proof that there was no event before, "
+                "so that effects must begin with starts: leave out lag, and measures that go on "
+                f"after the phase ({', '.join(LASTING)})."
+            )
         if self.phase_end not in (None, "ever", "current"):
             raise SpecError(f"phase_end must be 'ever' or 'current', got {self.phase_end!r}.")
         if self.transplant not in (None, "censor", "phase", "ignore"):
@@ -261,6 +285,8 @@ class Question:
                 "ignore": "is ignored (treatment policy)",
             }[self.transplant]
             events.append(f"transplant {what}")
+        if self.starts_until is not None:
+            events.append(f"events found at visits: {STARTS_UNTIL[self.starts_until]}")
         return {
             "population": population,
             "treatment": treatment,
@@ -385,6 +411,33 @@ class Enrolled(Protocol):
         ...
 
 
+def at_visits(endpoint: object) -> bool:
+    """Whether an endpoint's events are recorded at visits."""
+    return getattr(endpoint, "recorded", None) == "visits"
+
+
+def _require_mechanism(question: Question, visited: Sequence[str]) -> None:
+    """Refuse events found at visits without what must be said of them."""
+    if not visited:
+        if question.starts_until is not None:
+            raise SpecError(
+                "starts_until is for endpoints whose events are recorded at visits, and none here "
+                "is: leave it out, or declare recorded='visits'."
+            )
+        return
+    if question.starts_until is None:
+        choices = ", or ".join(f"'{name}' if {what}" for name, what in STARTS_UNTIL.items())
+        raise SpecError(
+            f"Events of {', '.join(visited)} are found at visits: say until when phases may start, "
+            f"with Question(starts_until={choices}. The data cannot tell, and the answers differ."
+        )
+    if question.landmark is not None:
+        raise SpecError(
+            f"Events of {', '.join(visited)} are found at visits, so that nobody knows who is "
+            "event-free at a landmark between them: leave the Question's landmark out."
+        )
+
+
 def bind(question: Question, cohort: Enrolled) -> tuple[str, ...]:
     """Check that a question can be asked of a cohort."""
     require_kind(cohort, Enrolled, "cohort")
@@ -423,6 +476,7 @@ def bind(question: Question, cohort: Enrolled) -> tuple[str, ...]:
     for name in names:
         if name not in cohort.endpoints:
             raise SpecError(unknown_endpoint(name, cohort.endpoints))
+    _require_mechanism(question, [name for name in names if at_visits(cohort.endpoints[name])])
     _require_undiluted(question, cohort.phases, cohort.combinations)
     if cohort.transplant is None and question.transplant in ("censor", "phase"):
         raise SpecError(

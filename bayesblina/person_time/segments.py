@@ -113,7 +113,7 @@ def reasons(question: Question) -> Sequence[str]:
     """Word the reasons for which a patient does not contribute, in the order in which they apply.
 
     Never under observation; never eligible; follow-up over by then; follow-up over by the landmark;
-    under observation only after the landmark; transplanted by then.
+    under observation only after the landmark; transplanted by then; never at a visit.
     """
     return (
         "never under observation for this endpoint",
@@ -122,4 +122,5 @@ def reasons(question: Question) -> Sequence[str]:
         "follow-up ended by the landmark",
         "came under observation after the landmark",
         "transplanted by the start of eligibility or the landmark",
+        "at no visit since the start of eligibility",
     )

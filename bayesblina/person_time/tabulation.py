@@ -94,12 +94,7 @@ def part_of(block: Block, rows: slice) -> BlockPart:
     return BlockPart(
         rows=rows,
         size=start.shape[0],
-        endpoints={
-            name: Outcome(
-                time=endpoint.time[rows], event=endpoint.event[rows], entry=endpoint.entry[rows]
-            )
-            for name, endpoint in block.endpoints.items()
-        },
+        endpoints={name: endpoint.of(rows) for name, endpoint in block.endpoints.items()},
         phase_start=start,
         phase_end=block.phase_end[rows],
         transplant=None if block.transplant is None else block.transplant[rows],

@@ -10,6 +10,9 @@ from bayesblina.patients.declarations import Courses, Endpoint, Phases
 from bayesblina.patients.readers.dates import ISO, require_date_format
 
 
+ENDPOINT_COLUMNS = ("time", "event", "entry", "last_negative")
+
+
 def roles_of_columns(
     patient: str,
     endpoints: Mapping[str, Endpoint],
@@ -19,7 +22,7 @@ def roles_of_columns(
     """Map each role of a column (`bayesblina.patients.rules`) to the user's column."""
     roles: dict[str, str | None] = {"patient": patient}
     for name, endpoint in endpoints.items():
-        roles |= {f"{name}.{kind}": getattr(endpoint, kind) for kind in ("time", "event", "entry")}
+        roles |= {f"{name}.{kind}": getattr(endpoint, kind) for kind in ENDPOINT_COLUMNS}
     for name, phase in phases.items():
         roles |= {f"{name}.start": phase.start, f"{name}.end": phase.end}
     roles["transplant"] = transplant

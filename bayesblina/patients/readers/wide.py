@@ -421,6 +421,10 @@ def _outcome(columns: Columns, endpoint: Endpoint, time: Floats, entry: Floats) 
         entry=entry,
         recorded=endpoint.recorded,
         includes=tuple(endpoint.includes),
+        last_negative=None
+        if endpoint.last_negative is None
+        else columns.times(endpoint.last_negative),
+        event_free_until=endpoint.event_free_until,
     )
 
 

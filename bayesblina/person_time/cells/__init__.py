@@ -4,6 +4,12 @@ A cell is an endpoint x interval x phase x covariate pattern. Treatment phase is
 state of each patient, so no time before a phase's start can count as time in it.
 """
 
+from bayesblina.person_time.cells.found import (
+    own_cuts,
+    start_cells_of,
+    starts_by_patient,
+    weighted_starts,
+)
 from bayesblina.person_time.cells.front import MANY, in_cohort_order, person_time, valid_weights
 from bayesblina.person_time.cells.patterns import CovariateTerms, covariate_patterns
 from bayesblina.person_time.cells.people import Lazily, Patients, Persons
@@ -18,6 +24,10 @@ __all__ = [
     "Persons",
     "covariate_patterns",
     "in_cohort_order",
+    "own_cuts",
     "person_time",
+    "start_cells_of",
+    "starts_by_patient",
     "valid_weights",
+    "weighted_starts",
 ]

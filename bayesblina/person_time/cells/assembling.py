@@ -212,7 +212,8 @@ def _require_conservation(
     for index, name in enumerate(endpoints):
         at_risk, expected = float(sums.time_at_risk[index]), float(sums.event_count[index])
         largest = max(at_risk, float(sums.contributors[index] * sums.last_exit[index]))
-        rounding = 1e-9 * expected if weighted or not exact else 0.0
+        fractions = weighted or sums.events.dtype.kind == "f"
+        rounding = 1e-9 * expected if fractions or not exact else 0.0
         if not abs(time[index] - at_risk) <= 1e-9 * largest:
             failures.append((name, f"person-time {time[index]:.17g} of {at_risk:.17g}"))
         if not abs(events[index] - expected) <= rounding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.intervals import interval_of, person_time_by_group, split
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells.assembling import Sums, assemble, includes_of, recorded_of
+from bayesblina.person_time.cells.found import find_visits
 from bayesblina.person_time.cells.patterns import (
     Terms,
     covariate_patterns,
@@ -25,6 +27,7 @@ from bayesblina.person_time.cells.value import PersonTime
 from bayesblina.person_time.compression import Compression, number_of_patterns, plan
 from bayesblina.person_time.follow_up import Episodes
 from bayesblina.person_time.question import Question
+from bayesblina.person_time.visits import Gaps
 
 
 def tabulate_each(
@@ -37,9 +40,13 @@ def tabulate_each(
     weight: Floats | None,
     courses: tuple[str, str] | None,
     compress: bool | None,
+    grids: Mapping[str, Floats] = MappingProxyType({}),
 ) -> PersonTime:
-    """Sum events and person-time from episodes."""
-    used = np.unique(np.concatenate([own.patient for own in episodes.values()]))
+    """Sum events and person-time from episodes.
+
+    `grids`: by endpoint whose hazard is constant over several intervals, where it changes.
+    """
+    used = np.unique(np.concatenate([own.whole[0] for own in episodes.values()]))
     pattern, terms = covariate_patterns(cohort, used, by_patient=by_patient)
     described = describe_covariates(cohort, used)
     sums = _sums(cohort, episodes, used, pattern, terms.design.shape[0], cuts=cuts, weight=weight)
@@ -90,12 +97,13 @@ def tabulate_each(
         ),
         left_out=patients.left_out,
     )
-    return PersonTime(
-        table=table,
-        unit=cohort.unit,
-        synthetic=cohort.synthetic,
-        patients=Lazily.of(held),
+    whole = PersonTime(
+        table=table, unit=cohort.unit, synthetic=cohort.synthetic, patients=Lazily.of(held)
     )
+    if question.starts_until is None:
+        return whole
+    visits = find_visits(whole, grids, starts_prove=question.starts_until == "event")
+    return replace(whole, visits=visits)
 
 
 def plan_of(terms: Terms, pattern: Ints, *, always: bool) -> tuple[Terms, Ints, Compression | None]:
@@ -170,43 +178,36 @@ def _sums(
     states, intervals = len(labelled.phases), cuts.size + 1
     shape = (len(episodes), intervals, states, patterns)
     person_time = np.zeros(shape)
-    events = np.zeros(shape, dtype=np.int64 if weight is None else np.float64)
+    exact = all(own.gaps is None for own in episodes.values())
+    events = np.zeros(shape, dtype=np.int64 if weight is None and exact else np.float64)
     by_state = (len(episodes), states)
     first_in, longest_in = np.full(by_state, np.inf), np.zeros(by_state)
     visitors = np.zeros(by_state, dtype=np.int64)
     totals: list[dict[str, float]] = []
     for index, own in enumerate(episodes.values()):
         group = own.phase * patterns + pattern[new_position[own.patient]]
-        if weight is None:
-            by_group = person_time_by_group(
-                own.start, own.stop, group, groups=states * patterns, cuts=cuts
-            )
-        else:
-            of, interval, length = split(own.start, own.stop, cuts)
-            by_group = np.zeros((states * patterns, intervals))
-            np.add.at(by_group, (group[of], interval), length * weight[own.patient[of]])
-        person_time[index] = by_group.T.reshape(shape[1:])
-        cell = interval_of(own.stop[own.event], cuts) * by_group.shape[0]
-        cell += group[own.event]
-        counted = None if weight is None else weight[own.patient[own.event]]
-        counts = np.bincount(cell, weights=counted, minlength=by_group.size)
-        events[index] = counts.reshape(shape[1:])
-        spent = own.stop - own.start
-        np.minimum.at(first_in[index], own.phase, own.start)
-        np.maximum.at(longest_in[index], own.phase, spent)
-        seen = np.unique(own.person * states + own.phase)
+        counted, at_risk = _exact_sums(own, group, states * patterns, cuts=cuts, weight=weight)
+        if own.gaps is not None:
+            group = own.gaps.phase * patterns + pattern[new_position[own.gaps.patient]]
+            counted, at_risk = _with_gaps(own.gaps, group, counted, at_risk, cuts, weight)
+        events[index], person_time[index] = counted.reshape(shape[1:]), at_risk.reshape(shape[1:])
+        patient, phase, start, stop, *_ = own.whole
+        np.minimum.at(first_in[index], phase, start)
+        np.maximum.at(longest_in[index], phase, stop - start)
+        person = own.persons_of(patient)
+        seen = np.unique(person * states + phase)
         visitors[index] = np.bincount(seen % states, minlength=states)
-        at_risk, died = own.time_at_risk, float(own.events)
+        spent, died = own.time_at_risk, float(own.events)
         if weight is not None:
-            at_risk = float((weight[own.patient] * spent).sum())
-            died = float(weight[own.patient[own.event]].sum())
+            who, *_, shares, times = own.counts
+            spent, died = (float((weight[who] * each).sum()) for each in (times, shares))
         totals.append(
             {
-                "contributors": float(np.unique(own.person).size),
+                "contributors": float(np.unique(person).size),
                 "out": float(sum(left.size for left in own.left_out)),
-                "first": float(own.start.min(initial=np.inf)),
-                "last": float(own.stop.max(initial=0.0)),
-                "time": at_risk,
+                "first": float(start.min(initial=np.inf)),
+                "last": float(stop.max(initial=0.0)),
+                "time": spent,
                 "events": died,
             }
         )
@@ -227,6 +228,51 @@ def _sums(
     )
 
 
+def _exact_sums(
+    own: Episodes, group: Ints, groups: int, *, cuts: Floats, weight: Floats | None
+) -> tuple[NDArray[np.generic], Floats]:
+    """Sum one endpoint's exact events and person-time, both of shape (interval, group).
+
+    `group`, shape (episode,): combination of state and pattern.
+    """
+    if weight is None:
+        by_group = person_time_by_group(own.start, own.stop, group, groups=groups, cuts=cuts)
+    else:
+        of, interval, length = split(own.start, own.stop, cuts)
+        by_group = np.zeros((groups, cuts.size + 1))
+        np.add.at(by_group, (group[of], interval), length * weight[own.patient[of]])
+    cell = interval_of(own.stop[own.event], cuts) * groups + group[own.event]
+    counted = None if weight is None else weight[own.patient[own.event]]
+    events = np.bincount(cell, weights=counted, minlength=by_group.size)
+    return events.reshape(-1, groups), by_group.T
+
+
+def _with_gaps(
+    gaps: Gaps,
+    group: Ints,
+    events: NDArray[np.generic],
+    person_time: Floats,
+    cuts: Floats,
+    weight: Floats | None,
+) -> tuple[Floats, Floats]:
+    """Add events found at visits to the exact ones, spread evenly over their gaps.
+
+    `group`, shape (part,): combination of state and pattern of the gaps' parts.
+    """
+    of, interval, _ = split(gaps.start, gaps.stop, cuts)
+    cut = Gaps(
+        patient=gaps.patient[of],
+        phase=gaps.phase[of],
+        start=np.maximum(np.concatenate([[0.0], cuts])[interval], gaps.start[of]),
+        stop=np.minimum(np.append(cuts, np.inf)[interval], gaps.stop[of]),
+    )
+    counts = 1.0 if weight is None else weight[cut.patient]
+    total = (events.astype(np.float64), person_time.copy())
+    for values, added in zip(total, cut.spread(), strict=True):
+        np.add.at(values, (interval, group[of]), added * counts)
+    return total
+
+
 def single_patients(
     cohort: Cohort,
     episodes: Mapping[str, Episodes],
@@ -244,16 +290,17 @@ def single_patients(
     end = np.full(begin.shape, np.nan)
     died = np.zeros(begin.shape, dtype=bool)
     parts: dict[str, list[NDArray[np.generic]]] = {
-        name: [] for name in ("endpoint", "patient", "phase", "start", "stop")
+        name: [] for name in ("endpoint", "patient", "phase", "start", "stop", "gap")
     }
     for index, own in enumerate(episodes.values()):
-        who = new_position[own.patient]
-        first = np.concatenate([[True], np.diff(own.patient) != 0])
+        patient, phase, start, stop, event, in_gap = own.whole
+        who = new_position[patient]
+        first = np.concatenate([[True], np.diff(patient) != 0])
         last = np.concatenate([first[1:], [True]])
-        begin[index, who[first]] = own.start[first]
-        end[index, who[last]] = own.stop[last]
-        died[index, who[last]] = own.event[last]
-        columns = (np.full(who.size, index), who, own.phase, own.start, own.stop)
+        begin[index, who[first]] = start[first]
+        end[index, who[last]] = stop[last]
+        died[index, who[last]] = event[last]
+        columns = (np.full(who.size, index), who, phase, start, stop, in_gap)
         for part, values in zip(parts.values(), columns, strict=True):
             part.append(values)
     people = xr.Dataset(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,12 +19,19 @@ from bayesblina.patients.scan import CohortScan
 from bayesblina.patients.scan.coded import MOST_COMBINATIONS
 from bayesblina.person_time.cells.each import tabulate_each
 from bayesblina.person_time.cells.value import PersonTime
-from bayesblina.person_time.follow_up import entry_times, find_episodes, require_comparison
+from bayesblina.person_time.follow_up import (
+    Episodes,
+    entry_times,
+    find_episodes,
+    require_comparison,
+)
 from bayesblina.person_time.question import Question
 from bayesblina.person_time.transitions import find_transitions
 
 # From this many patients on they are summed in one pass, and looked at singly when asked for.
 MANY = 50_000
+# Cut points of several endpoints that are closer, relative to them, are one.
+CLOSE = 1e-6
 
 
 def person_time(
@@ -109,7 +116,17 @@ def person_time(
     require_kind(question, Question, "question")
     inner = None if cuts is None else validate_cuts(cuts)
     pieces = None if phase_cuts is None else validate_cuts(phase_cuts)
+    if question.starts_until is not None and (courses is not None or by_patient):
+        raise SpecError(
+            "Illness-death courses and effects of single patients have no likelihood of events "
+            "that are found at visits."
+        )
     if isinstance(cohort, CohortScan):
+        if question.starts_until is not None:
+            raise SpecError(
+                "Events that are recorded at visits need patients in memory: read them with "
+                "read_cohort."
+            )
         if by_patient or weights is not None or courses is not None:
             raise SpecError(
                 "Effects of single patients, weights, borrowing by weights and illness-death "
@@ -132,8 +149,10 @@ def person_time(
             "the next, and here it is cut at calendar dates: read the patients without a calendar."
         )
     size = getattr(cohort, "size", 0)
-    # Who has several rows is counted once, which takes a look at single patients.
-    in_one_pass = courses is None and not by_patient and cohort.period is None
+    # Who has several rows is counted once, and events found at visits have terms of their own: both
+    # take a look at single patients.
+    visited = question.starts_until is not None
+    in_one_pass = courses is None and not by_patient and cohort.period is None and not visited
     if size >= MANY and in_one_pass and _numbered(cohort):
         from bayesblina.person_time.cells.many import tabulate_many
 
@@ -155,13 +174,10 @@ def person_time(
         episodes = find_transitions(
             cohort, question, death=death, relapse_free=relapse_free, phase_cuts=pieces
         )
+    grids: Mapping[str, Floats] = {}
     if inner is None:
-        event_times = [own.stop[own.event] for own in episodes.values()]
-        inner = default_cuts(
-            np.concatenate(event_times),
-            endpoints=len(episodes),
-            entry_times=entry_times(episodes, question),
-        )
+        grids = visit_grids(episodes)
+        inner = _default_cuts(episodes, question, grids)
     return tabulate_each(
         cohort,
         question,
@@ -171,7 +187,45 @@ def person_time(
         weight=weight,
         courses=courses,
         compress=compress,
+        grids=grids,
     )
+
+
+def visit_grids(episodes: Mapping[str, Episodes]) -> dict[str, Floats]:
+    """Choose cut points of endpoints whose events are mostly found at visits, by endpoint."""
+    return {
+        name: own.gaps.grid()
+        for name, own in episodes.items()
+        if own.gaps is not None and 2 * own.gaps.events > own.events
+    }
+
+
+def _default_cuts(
+    episodes: Mapping[str, Episodes], question: Question, grids: Mapping[str, Floats]
+) -> Floats:
+    """Choose cut points from the times of events and of entries, and from visits.
+
+    `grids`: cut points by endpoint whose events are mostly found at visits: no interval is shorter
+    than a gap between two visits, within which nothing tells hazards apart.
+    """
+    exact = {name: own for name, own in episodes.items() if name not in grids}
+    pooled = np.unique(np.concatenate([np.empty(0), *grids.values()]))
+    if exact:
+        chosen = default_cuts(
+            np.concatenate([_event_times(own) for own in exact.values()]),
+            endpoints=len(exact),
+            entry_times=entry_times(episodes, question),
+        )
+        pooled = np.unique(np.concatenate([pooled, chosen]))
+    return pooled[np.diff(pooled, prepend=0.0) > CLOSE * pooled]
+
+
+def _event_times(own: Episodes) -> Floats:
+    """Find when an endpoint's events happened; those found at visits in the middle of the gap."""
+    exact = own.stop[own.event]
+    if own.gaps is None:
+        return exact
+    return np.concatenate([exact, own.gaps.ends().sum(axis=0) / 2.0])
 
 
 def _numbered(cohort: Cohort) -> bool:

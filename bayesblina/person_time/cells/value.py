@@ -19,6 +19,7 @@ from bayesblina.person_time.cells.patterns import CovariateTerms
 from bayesblina.person_time.cells.people import Lazily, Patients, Persons
 from bayesblina.person_time.compression import Compression
 from bayesblina.person_time.follow_up import Episodes, LeftOut, account_of
+from bayesblina.person_time.visits import Gaps
 
 # Patients who are spread over the nodes of compressed covariates at a time.
 SPREAD = 100_000
@@ -55,6 +56,9 @@ class PersonTime:
         Where only sums are known: ``events`` and ``person_time`` as in the table, on intervals that
         are parts of the table's; ``interval_start`` and ``interval_stop``, which here is finite;
         ``spacing``, the unit of which times are multiples (0 for none).
+    visits : xarray.Dataset, optional
+        Where events are found at visits (`bayesblina.person_time.cells.found`): what is exact, and
+        the gaps in which events were found, which the table has spread evenly.
     """
 
     table: xr.Dataset
@@ -63,6 +67,7 @@ class PersonTime:
     patients: Lazily[Patients] = field(repr=False)
     risk_sets: xr.Dataset | None = None
     finer: xr.Dataset | None = None
+    visits: xr.Dataset | None = None
 
     @property
     def complete(self) -> bool:
@@ -94,6 +99,15 @@ class PersonTime:
         """Covariate of the calendar periods that rows lie in: patients are counted, not rows."""
         # Fits that were saved before there were periods hold none.
         return str(self.table.attrs.get("period", "")) or None
+
+    @property
+    def counted(self) -> tuple[Floats, Floats]:
+        """Exact events and person-time, as the table has them: without gaps between visits."""
+        held = self.table if self.visits is None else self.visits
+        return (
+            np.asarray(held["events"].values, dtype=np.float64),
+            np.asarray(held["person_time"].values, dtype=np.float64),
+        )
 
     @property
     def persons(self) -> Persons:
@@ -387,9 +401,15 @@ class PersonTime:
         index = self.endpoints.index(endpoint)
         held = self.patients()
         rows = held.episodes["endpoint"].values == index
-        patient, phase, start, stop = (
-            held.episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
+        # What lies between visits is a part of the likelihood of its own.
+        between = held.episodes["gap"].values
+        (patient, phase, start, stop), gap = (
+            [held.episodes[name].values[chosen] for name in ("patient", "phase", "start", "stop")]
+            for chosen in (rows & ~between, rows & between)
         )
+        gaps = None
+        if gap[0].size:
+            gaps = Gaps(patient=gap[0], phase=gap[1], start=gap[2], stop=gap[3])
         last = stop == held.people["exit"].values[index][patient]
         event = last & held.people["event"].values[index][patient]
         return Episodes(
@@ -403,9 +423,10 @@ class PersonTime:
             phase_names=tuple(str(name) for name in self.table["treatment"].values),
             since=tuple(float(time) for time in self.table["since"].values),
             left_out=tuple(left for left in self.left_out if left.endpoint == endpoint),
-            time_at_risk=float((stop - start).sum()),
-            events=int(event.sum()),
+            time_at_risk=float((stop - start).sum()) + (0.0 if gaps is None else gaps.time),
+            events=int(event.sum()) + (0 if gaps is None else gaps.events),
             persons=self.persons.of if self.period else None,
+            gaps=gaps,
         )
 
     def _totals(self) -> tuple[tuple[str, float, float], ...]:
@@ -463,6 +484,31 @@ class PersonTime:
         cell = interval * phases + episodes.phase[episode]
         shape = (self.patients().people.sizes["patient"], self.table.sizes["interval"] * phases)
         return sparse.csr_array((length, (episodes.patient[episode], cell)), shape=shape)
+
+    def exact_cells(self, weight: Floats) -> tuple[Floats, Floats]:
+        """Sum patients' exact events and time at risk anew, with other weights.
+
+        Parameters
+        ----------
+        weight : ndarray, shape (patient,)
+            How often each patient counts.
+
+        Returns
+        -------
+        events, person_time : ndarray, shape (endpoint, interval, phase, pattern)
+            The sums; without gaps between visits.
+        """
+        shape = tuple(self.table["person_time"].shape)
+        events, time = np.zeros(shape), np.zeros(shape)
+        counted = sparse.diags_array(weight) @ self.projection()
+        for index, name in enumerate(self.endpoints):
+            time[index] = (self.patient_cells(name).T @ counted).toarray().reshape(shape[1:])
+            patient, cell = self.event_cells(name)
+            had = sparse.csr_array(
+                (np.ones(patient.size), (cell, patient)), shape=(shape[1] * shape[2], weight.size)
+            )
+            events[index] = (had @ counted).toarray().reshape(shape[1:])
+        return events, time
 
     def event_cells(self, endpoint: str) -> tuple[Ints, Ints]:
         """Return who has the event, and in which cell.

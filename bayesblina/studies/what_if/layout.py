@@ -27,7 +27,7 @@ from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.follow_up import entry_times, find_episodes, require_comparison
 from bayesblina.person_time.question import Question
 from bayesblina.studies.axes import AXES, BASE, CUT_AXES, PRIOR_AXES, QUESTION_AXES
-from bayesblina.studies.what_if.patients import bridge, grant_grace, move_starts
+from bayesblina.studies.what_if.patients import bridge, grant_grace, move_starts, move_visits
 
 BASE_LABEL = "base case"
 
@@ -62,6 +62,9 @@ class Scenario:
         own gaps.
     grace : float, or None
         Patients count as in a phase for so long after each of its stays; None as in the cohort.
+    visit_jitter
+        Every last visit without an event that is found at visits is moved by a normal error with
+        this sd.
     settings : tuple of (str, str)
         Axes that were varied, each with its setting in words.
     """
@@ -77,6 +80,7 @@ class Scenario:
     phase_jitter: float = 0.0
     bridge: float | None = None
     grace: float | None = None
+    visit_jitter: float = 0.0
     settings: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -96,6 +100,8 @@ class Scenario:
         for name in ("bridge", "grace"):
             if content[name] is None:
                 del content[name]
+        if not self.visit_jitter:
+            del content["visit_jitter"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def seed(self, base: int) -> int:
@@ -169,9 +175,12 @@ class Scenario:
             if name not in cohort.covariates:
                 raise SpecError(f"No covariate '{name}'. {nearest(name, list(cohort.covariates))}")
         changed = cohort
-        if not (self.bridge is None and self.grace is None) or self.phase_shift or self.phase_jitter:
+        moved = self.bridge is not None or self.grace is not None
+        if moved or self.phase_shift or self.phase_jitter:
             # Of whole patients: what is moved in one row of a patient is moved in all.
             changed = with_treatment_of(cohort, self._treated(cohort.whole(), seed=seed))
+        if self.visit_jitter:
+            changed = move_visits(changed, jitter=self.visit_jitter, seed=seed)
         changed = take_patients(changed, keep)
         if self.covariates is not None:
             changed = replace(
@@ -196,6 +205,15 @@ class Scenario:
         return changed if self.grace is None else grant_grace(changed, self.grace)
 
 
+# Attributes that questions did not always have, and what they are where they say nothing.
+_LATER: Mapping[str, Any] = {
+    "measure": None,
+    "steps": None,
+    "amount": "time",
+    "starts_until": None,
+}
+
+
 def _content(question: Question) -> dict[str, Any]:
     """List what decides an answer; a question without measures is listed as before there were any.
 
@@ -204,7 +222,7 @@ def _content(question: Question) -> dict[str, Any]:
     content = asdict(question)
     if question.measure in ("current", "ever"):
         content |= {"measure": None, "phase_end": question.measure}
-    for name, usual in (("measure", None), ("steps", None), ("amount", "time")):
+    for name, usual in _LATER.items():
         if content[name] == usual:
             del content[name]
     return content
@@ -228,11 +246,13 @@ def _has_level(cohort: Cohort, name: str, level: str) -> Bools:
 
 def _placed_cuts(cohort: Cohort, question: Question, parts: int) -> tuple[float, ...]:
     """Place the default cuts, with the events shared into another number of parts."""
-    episodes = find_episodes(cohort, question)
+    episodes = {name: own.as_found() for name, own in find_episodes(cohort, question).items()}
     require_comparison(episodes, question)
+    # Within a gap between visits nothing tells hazards apart, whoever enters a state in it.
+    visited = question.starts_until is not None
     cuts = default_cuts(
         np.concatenate([own.stop[own.event] for own in episodes.values()]),
-        entry_times=entry_times(episodes, question),
+        entry_times=() if visited else entry_times(episodes, question),
         parts=parts,
     )
     return tuple(cuts.tolist())
@@ -268,7 +288,9 @@ def scenarios(
         turn); ``phase_shift`` and ``phase_jitter`` (times by which starts of the exposed phase
         are moved, all alike or at random); ``bridge`` (gaps of up to so much between stays in
         one phase are none: as of `Courses`, for gaps in which few events come) and ``grace`` (for
-        so long after a stay patients count as in it).
+        so long after a stay patients count as in it); and, of events found at visits,
+        ``starts_until`` and ``visit_jitter`` (times by which last visits without the event are
+        moved at random).
     design
         ``"one_at_a_time"``: each setting alone. ``"full"``: all combinations.
     explicit
@@ -468,7 +490,7 @@ def _pair(value: Any) -> tuple[str, str]:
 def _time(value: Any, *, axis: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
         raise SpecError(f"{axis} must be a finite number, got {value!r}.")
-    if axis in ("phase_jitter", "bridge", "grace") and value < 0:
+    if axis in ("phase_jitter", "bridge", "grace", "visit_jitter") and value < 0:
         raise SpecError(f"{axis} must not be negative.")
     return float(value)
 
@@ -484,4 +506,5 @@ READ: Mapping[str, Callable[[Any], Any]] = {
     "phase_jitter": partial(_time, axis="phase_jitter"),
     "bridge": partial(_time, axis="bridge"),
     "grace": partial(_time, axis="grace"),
+    "visit_jitter": partial(_time, axis="visit_jitter"),
 }

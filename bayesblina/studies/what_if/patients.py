@@ -77,6 +77,27 @@ def move_starts(
     return replace(cohort, stays=_moved_stays(cohort, cohort.stays, phases, shift + error))
 
 
+def move_visits(cohort: Cohort, *, jitter: float, seed: int) -> Cohort:
+    """Move last visits without an event, not beyond entry and the visit that found it.
+
+    `jitter`: sd of an error of each. Raises SpecError if no endpoint is recorded at visits.
+    """
+    visited = [name for name, own in cohort.endpoints.items() if own.last_negative is not None]
+    if not visited:
+        raise SpecError(
+            "visit_jitter is for endpoints whose events are recorded at visits, and none here is."
+        )
+    endpoints = dict(cohort.endpoints)
+    for number, name in enumerate(visited):
+        own, generator = endpoints[name], np.random.default_rng([seed, round(jitter * 1e6), number])
+        assert own.last_negative is not None
+        moved = own.last_negative + jitter * generator.normal(size=cohort.size)
+        # Exact times stay: nobody looks for a death.
+        inside = (own.last_negative < own.time) & (moved > own.entry) & (moved < own.time)
+        endpoints[name] = replace(own, last_negative=np.where(inside, moved, own.last_negative))
+    return replace(cohort, endpoints=endpoints)
+
+
 def _last_of_follow_up(cohort: Cohort) -> Floats:
     """Find when the first of each patient's endpoints ends; infinite where none is observed."""
     times = [outcome.time for outcome in cohort.endpoints.values()]

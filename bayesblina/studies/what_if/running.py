@@ -267,6 +267,9 @@ def hash_of_cohort(cohort: Cohort) -> str:
     for name, outcome in sorted(cohort.endpoints.items()):
         digest.update(name.encode())
         arrays += [outcome.time, outcome.event, outcome.entry]
+        if outcome.last_negative is not None:
+            digest.update(outcome.event_free_until.encode())
+            arrays.append(outcome.last_negative)
     for name, covariate in sorted(cohort.covariates.items()):
         digest.update(repr((name, covariate.kind, covariate.levels)).encode())
         arrays.append(covariate.values)

@@ -18,7 +18,7 @@ import xarray as xr
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.inference.baseline_gate import AGAINST, BaselineGate, gate_of
-from bayesblina.person_time.question import STARTS_UNTIL, Question
+from bayesblina.person_time.question import STARTS_UNTIL, Question, StartsUntil
 
 INTERVALS = "the same model with half and with twice as many intervals"
 WITHIN = "how the hazard runs between two visits is not seen at them"
@@ -92,7 +92,7 @@ def visit_gate(
 
 def _other_mechanism(own: xr.Dataset, question: Question, endpoint: str, refit: Refit) -> str:
     """Say what the log hazard ratio of the exposed phase is under the other mechanism."""
-    other = next(name for name in STARTS_UNTIL if name != question.starts_until)
+    other: StartsUntil = "found" if question.starts_until == "event" else "event"
     try:
         asked = replace(question, starts_until=other)
     except SpecError:

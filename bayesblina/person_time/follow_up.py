@@ -153,13 +153,19 @@ class Episodes:
 
         Result, each of shape (row,): patients, states, starts and stops, events and time at risk.
         """
-        own = (self.patient, self.phase, self.start, self.stop, 1.0 * self.event)
-        own = (*own, self.stop - self.start)
+        events, time = self.event.astype(np.float64), self.stop - self.start
         if self.gaps is None:
-            return own
+            return self.patient, self.phase, self.start, self.stop, events, time
         gaps = self.gaps
-        parts = (gaps.patient, gaps.phase, gaps.start, gaps.stop, *gaps.spread())
-        return tuple(np.append(*both) for both in zip(own, parts, strict=True))
+        shares, spent = gaps.spread()
+        return (
+            np.append(self.patient, gaps.patient),
+            np.append(self.phase, gaps.phase),
+            np.append(self.start, gaps.start),
+            np.append(self.stop, gaps.stop),
+            np.append(events, shares),
+            np.append(time, spent),
+        )
 
 
 def find_episodes(
@@ -271,9 +277,8 @@ def _episodes(
         event &= ~found[who]
         ends = np.minimum(ends, free[who])
         kept = ends > starts
-        who, state, starts, ends, event = (
-            values[kept] for values in (who, state, starts, ends, event)
-        )
+        who, state, event = who[kept], state[kept], event[kept]
+        starts, ends = starts[kept], ends[kept]
     return Episodes(
         endpoint=endpoint,
         patient=rows[who],

@@ -67,7 +67,7 @@ class Gaps:
         """
         last, found = self.ends()
         if not found.size:
-            return found
+            return np.empty(0)
         times, usual = np.unique(found), float(np.quantile(found - last, USUAL)) * NEARLY
         parts = number_of_intervals(found.size)
         usual = max(usual, float(times[-1]) / parts * NEARLY)
@@ -158,9 +158,8 @@ def choose_start_cells(since: Floats, left: Ints, states: int) -> StartCells:
         cuts = cuts[(cuts > 0.0) & (cuts < since.max())]
     from_states = np.unique(left)
     position = np.full((states, cuts.size + 1), -1, dtype=np.int64)
-    position[from_states] = np.arange(from_states.size * position.shape[1]).reshape(
-        from_states.size, -1
-    )
+    count = from_states.size * position.shape[1]
+    position[from_states] = np.arange(count).reshape(from_states.size, position.shape[1])
     return StartCells(position=position, cuts=cuts)
 
 

@@ -9,7 +9,6 @@ from bayesblina.patients.calendar import Calendar
 from bayesblina.patients.declarations import Courses, Endpoint, Phases
 from bayesblina.patients.readers.dates import ISO, require_date_format
 
-
 ENDPOINT_COLUMNS = ("time", "event", "entry", "last_negative")
 
 

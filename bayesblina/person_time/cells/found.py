@@ -42,6 +42,9 @@ def find_visits(
     held, table = person_time.patients(), person_time.table
     states, people = table.sizes["phase"], held.people
     cells = _start_cells(person_time) if starts_prove else None
+    if cells is not None and not cells.size:
+        # Nobody ever starts, and that says nothing.
+        cells = None
     rows = np.flatnonzero(held.episodes["gap"].values)
     begin = people["begin"].values
     found = cut_gaps(held.episodes.isel(episode=rows), begin, person_time.cuts, states, cells)
@@ -79,7 +82,7 @@ def own_cuts(person_time: PersonTime, endpoint: str) -> Floats:
     if person_time.visits is None:
         return person_time.cuts
     group = person_time.visits["interval_group"].values[person_time.endpoints.index(endpoint)]
-    return person_time.cuts[np.diff(group) != 0]
+    return np.asarray(person_time.cuts[np.diff(group) != 0])
 
 
 def start_cells_of(visits: xr.Dataset) -> StartCells | None:

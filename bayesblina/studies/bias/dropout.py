@@ -157,6 +157,11 @@ def _require_possible(cohort: Cohort, fit: Fit) -> None:
             f"'{layout.exposure.measure}' that state would have changed since, with stays that "
             "nobody recorded: ask with measure='ever', or vary the follow-up as a scenario."
         )
+    if fit.person_time.visits is not None:
+        raise EstimandError(
+            "Dropout is imputed at exact times, and events here are found at visits: vary the "
+            "follow-up of those without an event (event_free_until) instead."
+        )
     if cohort.persons is not None:
         raise EstimandError(
             "Dropout is imputed for whole patients, and these are pieces of them, most of which "

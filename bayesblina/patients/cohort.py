@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,9 @@ from bayesblina.core.errors import DataError, Problem, SpecError, nearest
 from bayesblina.core.frozen import remade
 from bayesblina.core.intervals import snap, split, validate_cuts
 from bayesblina.patients.account import Account, Line, lines_of_endpoint, lines_of_order, to_html
+from bayesblina.patients.covariates import Covariate
 from bayesblina.patients.outcomes import Outcome, courses_of, with_exact_events
+from bayesblina.patients.persons import joint_of, lines_of_periods
 from bayesblina.patients.problems import find_problems, find_short_numbers
 from bayesblina.patients.rules import (
     DAYS_PER_UNIT,
@@ -30,25 +32,6 @@ from bayesblina.patients.rules import (
     settle,
 )
 from bayesblina.patients.stays import find_problems_of_stays, first_starts, lines_of_stays
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Covariate:
-    """One baseline covariate of all patients.
-
-    Attributes
-    ----------
-    kind
-        ``"categorical"`` or ``"continuous"``.
-    values : ndarray, shape (patient,)
-        Numbers, or for a categorical covariate the position of each patient's level.
-    levels
-        Levels of a categorical covariate, the reference first; empty for a continuous one.
-    """
-
-    kind: Literal["categorical", "continuous"]
-    values: Floats
-    levels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,9 +221,26 @@ class Cohort:
         >>> cohort.whole() is cohort
         True
         """
-        from bayesblina.patients.pieces import joined
-
-        return joined(self)
+        if self.period is None or self.persons is None:
+            return self
+        joint = joint_of(self.persons, self.endpoints)
+        last, covariates = joint.last, self.covariates.items()
+        return replace(
+            self,
+            patients=self.persons[last],
+            endpoints={name: joint.outcome(own) for name, own in self.endpoints.items()},
+            phase_start=self.phase_start[last],
+            phase_end=self.phase_end[last],
+            stays=None if self.stays is None else self.stays.of_patients(last),
+            transplant=None if self.transplant is None else self.transplant[last],
+            covariates={
+                name: replace(own, values=own.values[joint.first])
+                for name, own in covariates
+                if name != self.period
+            },
+            persons=None,
+            period=None,
+        )
 
     @property
     def recurring(self) -> bool:
@@ -284,11 +284,11 @@ class Cohort:
         >>> int(table.loc[table["step"] == "read", "patients"].iloc[0])
         267
         """
-        if self.period is not None:
-            from bayesblina.patients.pieces import lines_of_periods
-
-            whole = self.whole().account(cuts=cuts)
-            return replace(whole, lines=(*whole.lines, *lines_of_periods(self)))
+        if self.period is not None and self.persons is not None:
+            whole, period = self.whole().account(cuts=cuts), self.covariates.get(self.period)
+            # A scenario may know nothing of the periods themselves.
+            more = [] if period is None else lines_of_periods(period, self.persons, self.endpoints)
+            return replace(whole, lines=(*whole.lines, *more))
         excluded = [
             Line(step="excluded", what=left_out.reason, patients=left_out.patients)
             for left_out in self.exclusions
@@ -386,10 +386,7 @@ class Cohort:
                         "event": (outcome.event[who] & final).astype(np.int64),
                         "phase": np.asarray(states)[segment],
                         **extra,
-                        **{
-                            key: _shown(covariate, who)
-                            for key, covariate in self.covariates.items()
-                        },
+                        **{key: covariate.shown(who) for key, covariate in self.covariates.items()},
                         **({} if self.transplant is None else {"transplant": self.transplant[who]}),
                     }
                 )
@@ -442,15 +439,6 @@ class Cohort:
 def _stacked(columns: Mapping[str, Floats], like: Floats) -> Floats:
     """Put columns side by side."""
     return np.stack(list(columns.values()), axis=1) if columns else like
-
-
-def _shown(covariate: Covariate, rows: Ints) -> Any:
-    """Give a covariate's values as the table had them."""
-    values = covariate.values[rows]
-    if covariate.kind == "continuous":
-        return values
-    dtype = pd.CategoricalDtype(list(covariate.levels))
-    return pd.Categorical(np.asarray(covariate.levels)[values.astype(np.int64)], dtype=dtype)
 
 
 def _problems_of_shape(cohort: Cohort) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""Patients cut into rows at dates, one for each calendar period, and put together again."""
+"""Patients cut into rows at dates, one for each calendar period."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import DataError, Problem, SpecError
-from bayesblina.patients.account import Line
 from bayesblina.patients.calendar import Calendar
-from bayesblina.patients.cohort import Cohort, Covariate
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.covariates import Covariate
 from bayesblina.patients.outcomes import Outcome
+from bayesblina.patients.persons import persons_in_order
 from bayesblina.patients.rules import DAYS_PER_UNIT, InMemory, tie_of
 
 
@@ -83,64 +84,10 @@ def cut_by_calendar(cohort: Cohort, calendar: Calendar, zero: Floats) -> Cohort:
     return pieces if pieces.repairs == cohort.repairs else replace(pieces, repairs=cohort.repairs)
 
 
-def persons_in_order(persons: NDArray[np.str_]) -> tuple[NDArray[np.str_], Ints]:
-    """Give persons numbers in the order of their first rows.
-
-    `persons`, shape (row,): whose each row is.
-    Result: their ids, shape (person,), and the number of each row's, shape (row,).
-    """
-    ids, first, of = np.unique(persons, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(order.size)
-    return ids[order], rank[of.reshape(-1)]
-
-
-def joined(cohort: Cohort) -> Cohort:
-    """Put rows of one person together again, as the patient was before they were cut.
-
-    What is known of the person's phases is what the last row knows. The covariate of periods is
-    left out.
-    """
-    if cohort.period is None or cohort.persons is None:
-        return cohort
-    _, of = persons_in_order(cohort.persons)
-    # By when they end: a scenario may know nothing of the periods themselves.
-    end = np.fmax.reduce([own.time for own in cohort.endpoints.values()])
-    order = np.lexsort((end, of))
-    opens = np.flatnonzero(np.diff(of[order], prepend=-1))
-    earliest = order[opens]
-    last = order[np.append(opens[1:], order.size) - 1]
-    return replace(
-        cohort,
-        patients=cohort.persons[last],
-        endpoints={
-            name: replace(
-                own,
-                time=np.fmax.reduceat(own.time[order], opens),
-                event=np.logical_or.reduceat(own.event[order], opens),
-                entry=np.fmin.reduceat(own.entry[order], opens),
-            )
-            for name, own in cohort.endpoints.items()
-        },
-        phase_start=cohort.phase_start[last],
-        phase_end=cohort.phase_end[last],
-        stays=None if cohort.stays is None else cohort.stays.of_patients(last),
-        transplant=None if cohort.transplant is None else cohort.transplant[last],
-        covariates={
-            name: replace(own, values=own.values[earliest])
-            for name, own in cohort.covariates.items()
-            if name != cohort.period
-        },
-        persons=None,
-        period=None,
-    )
-
-
 def with_treatment_of(cohort: Cohort, whole: Cohort) -> Cohort:
     """Give rows the phases, or stays, that their patients have in another cohort.
 
-    `whole`: the same patients in the same order, each in one row, as `joined` makes them.
+    `whole`: the same patients in the same order, each in one row, as `Cohort.whole` makes them.
     """
     if cohort.period is None or cohort.persons is None:
         return whole
@@ -150,29 +97,6 @@ def with_treatment_of(cohort: Cohort, whole: Cohort) -> Cohort:
     np.fmax.at(latest, of, end)
     end = np.where(end < latest[of], end, np.inf)
     return replace(cohort, **_treatment_before(whole, of, end))
-
-
-def lines_of_periods(cohort: Cohort) -> list[Line]:
-    """Say who is followed up in each period, by endpoint, with events and time."""
-    lines: list[Line] = []
-    covariate = cohort.covariates.get(str(cohort.period))
-    if covariate is None or cohort.persons is None:
-        return lines
-    for name, outcome in cohort.endpoints.items():
-        seen = np.isfinite(outcome.entry)
-        for code, level in enumerate(covariate.levels):
-            rows = seen & (covariate.values == code)
-            lines.append(
-                Line(
-                    step="period",
-                    endpoint=name,
-                    what=level,
-                    patients=tuple(map(str, cohort.persons[rows])),
-                    events=int(outcome.event[rows].sum()),
-                    person_time=float((outcome.time - outcome.entry)[rows].sum()),
-                )
-            )
-    return lines
 
 
 def _moments(cohort: Cohort, moments: Floats) -> Floats:

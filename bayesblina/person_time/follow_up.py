@@ -27,7 +27,7 @@ from bayesblina.core.errors import DataError, Problem, SpecError
 from bayesblina.core.intervals import TIE_TOLERANCE, snap
 from bayesblina.patients.account import Line
 from bayesblina.patients.cohort import Cohort
-from bayesblina.patients.pieces import persons_in_order
+from bayesblina.patients.persons import persons_in_order
 from bayesblina.person_time.question import ENTRY, Question, at_visits, bind
 from bayesblina.person_time.segments import Course, course_of, marks_of, reasons
 from bayesblina.person_time.visits import Gaps, is_entered

@@ -11,7 +11,7 @@ from bayesblina.hazards.build import build_model, with_weights
 from bayesblina.inference.convergence import SamplerSettings, sampler_settings
 from bayesblina.inference.fitting import Fit, fit_person_time
 from bayesblina.inference.sampling import sample
-from bayesblina.patients.cohort import Covariate
+from bayesblina.patients.covariates import Covariate
 from bayesblina.patients.outcomes import Outcome
 
 

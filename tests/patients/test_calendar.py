@@ -336,6 +336,18 @@ def test_small_counts_by_period_are_hidden_with_another() -> None:
     assert len(hidden & periods) >= 2
 
 
+def test_time_of_few_in_a_period_does_not_follow() -> None:
+    """The time of a period with few patients is all of it less that of the others."""
+    table = made_up()
+    early = pd.to_datetime(table["origin"]) < "2011-12-01"
+    keep = ~early | (table["id"] == "p0")
+    account = read(table[keep].reset_index(drop=True)).account().table
+    masked = mask_account(account, minimum=5)
+    times = [index for index in masked.times if account["step"][index] == "period"]
+    assert account["patients"][min(times)] == 1
+    assert len(times) == 2
+
+
 @pytest.mark.parametrize("measure", ["current", "ever", "cumulative", "since_entry", "episode"])
 def test_stays_go_on_in_the_next_period(measure: Any) -> None:
     table = pd.DataFrame(

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bayesblina.core.errors import DataError, Problem, SpecError, name_patients, nearest
-from bayesblina.patients.cohort import Cohort, Covariate, Repair
+from bayesblina.patients.cohort import Cohort, Repair
+from bayesblina.patients.covariates import Covariate
 from bayesblina.patients.declarations import RESERVED_PHASES, Endpoint, Phase, Phases
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.rules import DAYS_PER_UNIT

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import bayesblina as bb
 from bayesblina.core.arrays import Floats
-from bayesblina.patients.cohort import Cohort, Covariate
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.covariates import Covariate
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.person_time.cells import PersonTime
 

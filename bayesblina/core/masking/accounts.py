@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -371,11 +372,14 @@ def _sums_of_starts(lines: Sequence[Mapping[str, Any]]) -> list[Sum]:
 def _hidden_times(lines: Sequence[Mapping[str, Any]], masked: Masked) -> set[int]:
     """Person-time of hidden patients is hidden, and never alone: the rest would give it away."""
     hidden = {index for index in range(len(lines)) if f"{index}.patients" in masked.hidden}
-    for endpoint in dict.fromkeys(str(line["endpoint"]) for line in lines):
+    endpoints = dict.fromkeys(str(line["endpoint"]) for line in lines)
+    for endpoint, steps in product(endpoints, (("eligible", "in phase"), ("observed", "period"))):
         group = [
             index
             for index, line in enumerate(lines)
-            if line["endpoint"] == endpoint and line["step"] in ("eligible", "in phase")
+            if line["endpoint"] == endpoint
+            and line["step"] in steps
+            and not pd.isna(line["person_time"])
         ]
         inside = [index for index in group if index in hidden]
         others = [index for index in group if index not in hidden]

@@ -17,7 +17,8 @@ from bayesblina.core.courses import Stays
 from bayesblina.core.endpoint_order import find_shortfalls
 from bayesblina.core.errors import NAMED_PATIENTS, DataError, Problem, SpecError
 from bayesblina.patients.calendar import EARLIEST_YEAR, LATEST_YEAR, Calendar
-from bayesblina.patients.cohort import Cohort, Covariate, Exclusion, Repair
+from bayesblina.patients.cohort import Cohort, Exclusion, Repair
+from bayesblina.patients.covariates import Covariate
 from bayesblina.patients.outcomes import Outcome, courses_of
 from bayesblina.patients.pieces import cut_by_calendar
 from bayesblina.patients.readers.dates import (

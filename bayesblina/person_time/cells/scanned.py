@@ -20,7 +20,8 @@ from bayesblina.core.intervals import (
     number_of_intervals,
     round_up,
 )
-from bayesblina.patients.cohort import Cohort, Covariate
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.covariates import Covariate
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.scan import CohortScan
 from bayesblina.patients.scan.passes import PARTS, on_executors

@@ -14,7 +14,7 @@ from bayesblina.core.courses import CourseLayout
 from bayesblina.core.errors import EstimandError
 from bayesblina.core.intervals import TIE_TOLERANCE, interval_of, split
 from bayesblina.patients.account import DECLARED, UNDECLARED, Account, Line, to_html
-from bayesblina.patients.pieces import persons_in_order
+from bayesblina.patients.persons import persons_in_order
 from bayesblina.person_time.cells.patterns import CovariateTerms
 from bayesblina.person_time.cells.people import Lazily, Patients, Persons
 from bayesblina.person_time.compression import Compression

@@ -18,7 +18,7 @@ from bayesblina.core.episodes import near, segment, settled, tie_width
 from bayesblina.core.intervals import TIE_TOLERANCE
 
 # Patients whose marks are found at a time.
-AT_A_TIME = 16_384
+AT_A_TIME = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -152,8 +152,8 @@ def page(found: pd.DataFrame, seeds: int) -> str:
             "Cox's regression and the companion on each to R; here the default fit of `primary` is "
             "held to the companion, the partial likelihood with the same priors. *Shift*: the "
             f"difference of the means in sds of the companion, averaged over {seeds} seeds, with "
-            "its Monte-Carlo error. *With all cuts*: one between each two days with events as well, "
-            "and how many intervals that makes.",
+            "its Monte-Carlo error. *With all cuts*: one between each two days with events as "
+            "well, and how many intervals that makes.",
             "",
             *lines,
             "",

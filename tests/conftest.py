@@ -26,6 +26,16 @@ if not os.environ.get("HYPOTHESIS_RANDOM"):
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Let processes that share the processors multiply matrices in one thread each.
+
+    Several threads of each wait for one another by turning round: half of all processor time, where
+    matrices are multiplied.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Grouped | None:
     """Keep the tests of a group in one process."""
     return Grouped(config, log) if config.getvalue("dist") == "loadgroup" else None

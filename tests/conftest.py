@@ -1,5 +1,6 @@
 """One fit of the synthetic study, shared by all tests that read from a fit."""
 
+import gc
 import importlib
 import os
 from dataclasses import replace
@@ -25,6 +26,16 @@ if not os.environ.get("HYPOTHESIS_RANDOM"):
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Let processes that share the processors multiply matrices in one thread each.
+
+    Several threads of each wait for one another by turning round: half of all processor time, where
+    matrices are multiplied.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Grouped | None:
     """Keep the tests of a group in one process."""
     return Grouped(config, log) if config.getvalue("dist") == "loadgroup" else None
@@ -33,6 +44,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Grouped | No
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest groups."""
     items.sort(key=lambda item: rank_of(item.nodeid))
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage less often, and never among what was imported, which stays to the end.
+
+    With Python's own thresholds that is a tenth of all processor time: graphs of models are many
+    objects, and each round looked through all of the libraries' as well.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")

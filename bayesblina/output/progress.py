@@ -6,12 +6,17 @@ What tells it is noted whoever swallows it, and held back while results are put 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 # What ends a process and can be caught; a terminal that is closed hangs up, where there is that.
 ENDING = tuple(
@@ -56,10 +61,18 @@ class Interrupts:
             if len(self._seen) == 1:
                 signal.default_int_handler(number, frame)
 
+        def tell(lost: UnraisableHookArgs) -> None:
+            # Python prints what is raised where nobody can catch it, as in a destructor or at the
+            # end of an import. Of this one nothing is lost: it was noted.
+            if not (self._seen and issubclass(lost.exc_type, KeyboardInterrupt)):
+                told_before(lost)
+
         before = {number: signal.signal(number, note) for number in ENDING}
+        told_before, sys.unraisablehook = sys.unraisablehook, tell
         try:
             yield
         finally:
+            sys.unraisablehook = told_before
             for number, handler in before.items():
                 signal.signal(number, handler)
 

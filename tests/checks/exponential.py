@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -18,7 +19,7 @@ QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", tra
 SMALL = bb.Question(exposed="late", eligible_from="entry")
 
 
-def small_cohort(seed: int = 1, size: int = 20) -> bb.Cohort:
+def small_cohort(seed: int = 1, size: int = 20, covariates: Sequence[str] = ("site",)) -> bb.Cohort:
     generator = np.random.default_rng(seed)
     time = generator.exponential(6.0, size).round(2) + 0.5
     start = np.where(np.arange(size) % 2 == 0, 0.25, np.nan)
@@ -29,6 +30,7 @@ def small_cohort(seed: int = 1, size: int = 20) -> bb.Cohort:
             "event": (generator.random(size) < 0.7).astype(int),
             "start": start,
             "site": generator.choice(["x", "y", "z"], size),
+            "arm": generator.choice(["a", "b"], size),
         }
     )
     return bb.read_cohort(
@@ -37,7 +39,7 @@ def small_cohort(seed: int = 1, size: int = 20) -> bb.Cohort:
         unit="months",
         endpoints={"os": bb.Endpoint(time="time", event="event")},
         phases=bb.Phases(late="start"),
-        covariates=["site"],
+        covariates=list(covariates),
     )
 
 

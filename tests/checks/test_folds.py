@@ -62,7 +62,8 @@ def test_folds_leave_out_whom_they_should() -> None:
 
 def test_folds_by_site_integrate_over_new_sites() -> None:
     """A site without data has effects drawn from the distribution of sites."""
-    cohort = small_cohort(seed=4, size=40)
+    # With a covariate the structure is one that other tests have compiled.
+    cohort = small_cohort(seed=4, size=40, covariates=["site", "arm"])
     model = bb.load_model("frailty").with_covariates(group="site")
     quick = SamplerSettings(draws=500, tune=500, chains=2)
     found = bb.k_fold(cohort, SMALL, model=model, by="site", seed=1, cuts=[3.0], settings=quick)

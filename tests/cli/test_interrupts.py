@@ -130,6 +130,33 @@ def test_an_interrupt_that_is_swallowed_counts(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_an_interrupt_that_nobody_can_catch_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a destructor Python would print a traceback and go on; so it would at an import's end."""
+    told: list[type[BaseException]] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: told.append(lost.exc_type))
+
+    class Ends:
+        def __init__(self, error: type[Exception] | None = None) -> None:
+            self.error = error
+
+        def __del__(self) -> None:
+            if self.error is not None:
+                raise self.error
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1.0)
+
+    before, interrupts = sys.unraisablehook, Interrupts()
+    with interrupts.noted():
+        Ends()
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.raise_if_any()
+        assert told == []
+        # Anything else that is lost is told as before.
+        Ends(ValueError)
+    assert told == [ValueError]
+    assert sys.unraisablehook is before
+
+
 def test_moving_is_not_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     out.mkdir()

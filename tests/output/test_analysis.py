@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,18 @@ def analysis(demo: tuple[Path, Any], study: Study, cohort: Cohort) -> Analysis:
     )
 
 
+@pytest.fixture(scope="module")
+def written(analysis: Analysis, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the analysis writes without a report, for tests that do not change it."""
+    return analysis.write(tmp_path_factory.mktemp("written") / "results", report=False)
+
+
+@pytest.fixture
+def folder(written: Path, tmp_path: Path) -> Path:
+    """A copy of what the analysis writes, without a report."""
+    return shutil.copytree(written, tmp_path / "results")
+
+
 def test_a_folder_from_python_is_the_commands(
     demo: tuple[Path, Any], analysis: Analysis, tmp_path: Path
 ) -> None:
@@ -77,14 +90,13 @@ def test_a_folder_from_python_is_the_commands(
     assert set(records[0]["seconds"]) >= {"curves", "checks", "save", "tables", "figures"}
 
 
-def test_its_tables_are_those_that_it_writes(analysis: Analysis, tmp_path: Path) -> None:
-    folder = analysis.write(tmp_path, report=False)
-    assert not (folder / "report.html").exists()
-    assert {path.stem for path in folder.glob("*.csv")} == set(analysis.tables)
+def test_its_tables_are_those_that_it_writes(analysis: Analysis, written: Path) -> None:
+    assert not (written / "report.html").exists()
+    assert {path.stem for path in written.glob("*.csv")} == set(analysis.tables)
     for name, table in analysis.tables.items():
-        written = read_csv(folder / f"{name}.csv", texts=TEXTS[name])
+        read = read_csv(written / f"{name}.csv", texts=TEXTS[name])
         for column in table.select_dtypes("float"):
-            np.testing.assert_array_equal(written[column], table[column], err_msg=name)
+            np.testing.assert_array_equal(read[column], table[column], err_msg=name)
 
 
 def test_the_report_needs_no_folder(analysis: Analysis, tmp_path: Path) -> None:
@@ -232,9 +244,8 @@ def test_files_of_ones_own_are_not_replaced(analysis: Analysis, tmp_path: Path) 
     assert (tmp_path / "survival.csv").read_text() == "patients"
 
 
-def test_figures_of_ones_own_stay_beside_an_analysis(analysis: Analysis, tmp_path: Path) -> None:
+def test_figures_of_ones_own_stay_beside_an_analysis(analysis: Analysis, folder: Path) -> None:
     """A figure of an analysis is what its record names; others may be called like one."""
-    folder = analysis.write(tmp_path / "results", report=False)
     own = ("survival_mine.png", "hazard_ratio.pdf", "survival_of_others.svg")
     for name in own:
         (folder / name).write_text("mine")
@@ -255,8 +266,7 @@ def test_figures_of_ones_own_stay_beside_an_analysis(analysis: Analysis, tmp_pat
     assert {(folder / name).read_text() for name in own} == {"mine"}
 
 
-def test_a_svg_of_ones_own_is_no_figure_of_an_analysis(analysis: Analysis, tmp_path: Path) -> None:
-    folder = analysis.write(tmp_path / "results", report=False)
+def test_a_svg_of_ones_own_is_no_figure_of_an_analysis(folder: Path, tmp_path: Path) -> None:
     record = json.loads((folder / "results.json").read_text())
     for name in record["figure_files"]:
         (folder / name).unlink()
@@ -270,16 +280,13 @@ def test_a_svg_of_ones_own_is_no_figure_of_an_analysis(analysis: Analysis, tmp_p
     assert not list(folder.glob("survival_*.svg"))
 
 
-def test_a_folder_in_the_way_leaves_the_earlier_analysis(
-    analysis: Analysis, tmp_path: Path
-) -> None:
-    analysis.write(tmp_path, report=False)
-    (tmp_path / "hazard_ratio.svg").unlink()
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    (tmp_path / "hazard_ratio.svg").mkdir()
+def test_a_folder_in_the_way_leaves_the_earlier_analysis(analysis: Analysis, folder: Path) -> None:
+    (folder / "hazard_ratio.svg").unlink()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "hazard_ratio.svg").mkdir()
     with pytest.raises(StorageError, match=r"'hazard_ratio\.svg' is a folder there"):
-        analysis.write(tmp_path, report=False)
-    after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+        analysis.write(folder, report=False)
+    after = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     assert after == before
 
 

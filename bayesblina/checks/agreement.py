@@ -15,7 +15,13 @@ import xarray as xr
 from scipy import sparse
 
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.errors import EstimandError, SpecError, require_kind
+from bayesblina.core.errors import (
+    EstimandError,
+    SpecError,
+    require_at_least,
+    require_kind,
+    tail_of,
+)
 from bayesblina.core.intervals import interval_of, round_up
 from bayesblina.core.product_limit import product_limit, weigh_at_risk
 from bayesblina.estimands.draws import blocks, draws_of, episodes_of, state_of
@@ -200,10 +206,8 @@ def predicted_against_observed(
     """
     require_kind(fit, Fit, "fit")
     require_exact_times(fit, "Predicted against observed survival")
-    if groups < 1:
-        raise SpecError(f"groups must be at least 1, got {groups!r}.")
-    if not 0 < mass < 1:
-        raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
+    require_at_least(groups, 1, "groups")
+    tail_of(mass)
     person_time = fit.person_time
     people, persons = person_time.people, person_time.persons
     begin = fit.question.landmark if landmark is None else landmark
@@ -266,7 +270,7 @@ def _of_group(
         read_steps(np.cumsum(hazard * np.diff(risk.knots), axis=1), 0.0, risk.knots, times)
         for hazard in (mean, risk.hazard)
     )
-    tail = (1.0 - mass) / 2.0
+    tail = tail_of(mass)
     lower, middle, upper = np.quantile(np.exp(-passed), [tail, 0.5, 1.0 - tail], axis=0)
     curve = product_limit(
         np.maximum(outcome["begin"].values, begin),

@@ -22,7 +22,7 @@ import xarray as xr
 from scipy.special import logsumexp
 
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.errors import EstimandError, SpecError, nearest, require_kind
+from bayesblina.core.errors import EstimandError, nearest, require_at_least, require_kind
 from bayesblina.estimands.draws import state_of
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.hazards.definition import ModelDefinition
@@ -437,8 +437,7 @@ def most_influential(
     names = [str(name) for name in found["endpoint"].values]
     if endpoint not in names:
         raise EstimandError(f"No endpoint '{endpoint}'; there are {', '.join(names)}.")
-    if isinstance(count, bool) or count < 1:
-        raise SpecError(f"count must be at least 1, got {count!r}.")
+    require_at_least(count, 1, "count")
     cohort = cohort.whole()
     row = {str(patient): index for index, patient in enumerate(cohort.patients)}
     ids = [str(patient) for patient in found["patient"].values]

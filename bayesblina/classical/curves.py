@@ -14,7 +14,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from bayesblina.classical.comparison import Comparison, levels_of_patients
-from bayesblina.core.errors import SpecError, require_kind, require_number, require_seed
+from bayesblina.core.errors import (
+    SpecError,
+    require_choice,
+    require_kind,
+    require_number,
+    require_seed,
+)
 from bayesblina.core.intervals import snap, snap_to
 from bayesblina.core.product_limit import (
     bootstrap_band,
@@ -125,8 +131,7 @@ def simon_makuch_of(
     cohort, question = comparison.cohort, comparison.question
     asked = question.landmark if landmark is None else landmark
     _check(asked, minimum_at_risk, mass, question)
-    if band not in ("greenwood", "bootstrap"):
-        raise SpecError(f"band must be 'greenwood' or 'bootstrap', got {band!r}.")
+    require_choice(band, ("greenwood", "bootstrap"), "band")
     if band == "bootstrap" and (seed is None or replicates < 2):
         raise SpecError("A bootstrap band needs a seed, and replicates of at least 2.")
     if seed is not None:

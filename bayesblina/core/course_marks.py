@@ -236,14 +236,16 @@ def _joined(parts: Sequence[_Part], layout: CourseLayout, patients: int) -> Cour
     `parts`: marks, at one time those that come first before the others: what is left before what
     is entered, lower steps before higher ones.
     """
-    who = np.concatenate([part[0] for part in parts])
-    time = np.concatenate([part[1] for part in parts])
-    unknown = [np.full(part[0].size, -1) for part in parts]
-    key = np.concatenate(
-        [blank if part[2] is None else part[2] for part, blank in zip(parts, unknown, strict=True)]
-    )
-    step = np.concatenate(
-        [blank if part[3] is None else part[3] for part, blank in zip(parts, unknown, strict=True)]
+    whose, times, keys, steps = zip(*parts, strict=True)
+    who, time = np.concatenate(whose), np.concatenate(times)
+    key, step = (
+        np.concatenate(
+            [
+                np.full(own.size, -1) if values is None else values
+                for own, values in zip(whose, known, strict=True)
+            ]
+        )
+        for known in (keys, steps)
     )
     # Complex numbers are sorted by their real parts, then by the imaginary ones: each part is in
     # order, or nearly so, and a stable sort merges what is.

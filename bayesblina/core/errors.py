@@ -31,7 +31,6 @@ __all__ = [
 NAMED_PATIENTS = 10
 # What fits into 64 bits: seeds are kept with results, and handed to samplers that take no more.
 LARGEST_SEED = 2**63 - 1
-
 # The protocol that both kinds of cohorts fulfil has a name that nobody calls.
 NAMES = {"Enrolled": "Cohort", "Real": "a number"}
 # What to call for a value of each kind.
@@ -452,6 +451,28 @@ def require_number(value: object, argument: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise SpecError(f"{argument} must be a number, got {value!r}.")
     return float(value)
+
+
+def require_at_least(value: float, least: int, argument: str) -> None:
+    """Refuse a number that is too small, and truth values: Python counts true as 1."""
+    if isinstance(value, bool) or value < least:
+        raise SpecError(f"{argument} must be at least {least}, got {value!r}.")
+
+
+def require_choice(
+    value: object, choices: Sequence[str], argument: str, *, error: type[Exception] = SpecError
+) -> None:
+    """Refuse what is none of the words that an argument takes."""
+    if value not in choices:
+        *others, last = map(repr, choices)
+        raise error(f"{argument} must be {', '.join(others)} or {last}, got {value!r}.")
+
+
+def tail_of(mass: float) -> float:
+    """Give the share beyond each end of a central interval that holds a mass."""
+    if not 0 < mass < 1:
+        raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
+    return (1.0 - mass) / 2.0
 
 
 def require_seed(seed: object) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from bayesblina.core.errors import EstimandError, require_kind
+from bayesblina.core.errors import EstimandError, require_choice, require_kind
 from bayesblina.estimands.averages import (
     Averages,
     changes_of,
@@ -70,8 +70,7 @@ def contrast(
     require_kind(estimate, xr.Dataset, "estimate")
     require_kind(regime, Regime, "regime")
     require_kind(against, Regime, "against")
-    if kind not in ("difference", "ratio"):
-        raise EstimandError(f"kind must be 'difference' or 'ratio', got {kind!r}.")
+    require_choice(kind, ("difference", "ratio"), "kind", error=EstimandError)
     known = [str(label) for label in estimate["regime"].values] if "regime" in estimate.dims else []
     for label in (regime.label, against.label):
         if label not in known:

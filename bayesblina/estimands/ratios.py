@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.errors import EstimandError, SpecError, nearest, require_kind
+from bayesblina.core.errors import EstimandError, nearest, require_choice, require_kind
 from bayesblina.estimands.draws import attributes_of, by_draw
 from bayesblina.estimands.populations import supplied_groups
 from bayesblina.hazards.effects import Design
@@ -148,8 +148,7 @@ def _ratio(
     by: str | None,
 ) -> xr.DataArray:
     """Work out the logarithm of what `hazard_ratio` gives; its attributes say what is compared."""
-    if over not in get_args(Over):
-        raise EstimandError(f"over must be 'average', 'interval' or 'step', got {over!r}.")
+    require_choice(over, get_args(Over), "over", error=EstimandError)
     if by is not None and fit.definition.roles.get("subgroup") != by:
         raise EstimandError(
             f"The hazard ratio does not differ by '{by}' in model '{fit.definition.name}'. Fit the "
@@ -438,8 +437,8 @@ def require_direction(direction: object) -> None:
     Traceback (most recent call last):
     bayesblina.core.errors.SpecError: direction must be 'lower' or 'higher', got 'benefit'.
     """
-    if direction is not None and direction not in get_args(Direction):
-        raise SpecError(f"direction must be 'lower' or 'higher', got {direction!r}.")
+    if direction is not None:
+        require_choice(direction, get_args(Direction), "direction")
 
 
 def sign_of(direction: str) -> str:

@@ -8,7 +8,14 @@ import numpy as np
 import xarray as xr
 
 from bayesblina.core.arrays import Bools, Floats
-from bayesblina.core.errors import EstimandError, SpecError, nearest, require_kind, require_seed
+from bayesblina.core.errors import (
+    EstimandError,
+    SpecError,
+    nearest,
+    require_choice,
+    require_kind,
+    require_seed,
+)
 from bayesblina.inference.convergence import Convergence, assess_convergence
 from bayesblina.patients.rules import DAYS_PER_UNIT
 from bayesblina.person_time.onsets import AdverseEvents, adverse_events
@@ -142,7 +149,7 @@ def paired_incidence(
     """
     require_kind(events, AdverseEvents, "events")
     require_seed(seed)
-    _require_contrast(kind)
+    require_choice(kind, ("difference", "ratio"), "kind")
     first, second = events.position(phase), events.position(against)
     if first == second:
         raise EstimandError(f"'{phase}' stands on both sides.")
@@ -263,7 +270,7 @@ def phase_contrast(
         If a phase is not there, or the estimate is an incidence, whose phases share patients.
     """
     require_kind(rates, xr.Dataset, "rates")
-    _require_contrast(kind)
+    require_choice(kind, ("difference", "ratio"), "kind")
     if "event_rate" not in rates:
         raise EstimandError("Only rates are compared here; for incidences take paired_incidence.")
     known = [str(name) for name in rates["phase"].values]
@@ -440,11 +447,6 @@ def _effects(name: str, sd: Any, likely: Any, unit: Any, dims: tuple[str, ...]) 
     centre = likely / unit
     innovation = pm.Normal(f"{name}_innovation", -centre * shrink, wide, dims=dims)
     return unit * shrink * (shrink * centre + innovation)
-
-
-def _require_contrast(kind: str) -> None:
-    if kind not in ("difference", "ratio"):
-        raise SpecError(f"kind must be 'difference' or 'ratio', got {kind!r}.")
 
 
 def _rows(events: AdverseEvents, among: str | None) -> Bools:

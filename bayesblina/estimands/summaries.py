@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesblina.core.errors import SpecError, require_kind
+from bayesblina.core.errors import SpecError, require_kind, tail_of
 from bayesblina.core.tables.numbers import BASELINE, EVENT_TIMES, FAILED
 from bayesblina.inference.convergence import (
     ess_bulk,
@@ -90,13 +90,11 @@ def summary(
     """
     require_kind(draws, xr.Dataset, "draws")
     name, values, reached = _one_variable(draws)
-    if not 0 < mass < 1:
-        raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
+    tail = tail_of(mass)
     if reached is not None:
         # Between a time and infinity nothing can be interpolated: up to the horizon it can.
         values = values.where(reached, float(draws.attrs["horizon"]))
     over = ("chain", "draw")
-    tail = (1.0 - mass) / 2.0
     count = values.sizes["chain"] * values.sizes["draw"]
     constant = values.max(over) == values.min(over)
     columns: dict[str, xr.DataArray] = {
@@ -239,9 +237,7 @@ def prior_table(prior: xr.Dataset, *, mass: float = 0.95) -> pd.DataFrame:
     quarter, half and the whole of the times in each phase, and its difference in the end. Their
     model, unit and whether the patients are synthetic are attributes.
     """
-    if not 0 < mass < 1:
-        raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
-    tail = (1.0 - mass) / 2.0
+    tail = tail_of(mass)
     tables = []
     for name in map(str, prior["endpoint"].values):
         implied = prior.sel(endpoint=name)

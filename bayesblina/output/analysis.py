@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from numbers import Real
 from os import PathLike
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, UnionType
 from typing import Any
 
 import numpy as np
@@ -307,14 +307,18 @@ def analyse(
     >>> list(analysis.figures)
     ['survival_os', 'survival_rfs', 'hazard_ratio']
     """
-    require_kind(cohort, Cohort | CohortScan, "cohort")
-    require_kind(question, Question, "question")
-    require_kind(adverse_events, AdverseEvents | None, "adverse_events")
-    require_kind(fit, Fit | None, "fit")
-    require_kind(model, str | PathLike | ModelDefinition | None, "model")
-    require_kind(landmark, Real | None, "landmark")
-    require_kind(title, str, "title")
-    require_kind(progress, bool, "progress")
+    kinds: tuple[tuple[str, object, type | UnionType], ...] = (
+        ("cohort", cohort, Cohort | CohortScan),
+        ("question", question, Question),
+        ("adverse_events", adverse_events, AdverseEvents | None),
+        ("fit", fit, Fit | None),
+        ("model", model, str | PathLike | ModelDefinition | None),
+        ("landmark", landmark, Real | None),
+        ("title", title, str),
+        ("progress", progress, bool),
+    )
+    for argument, value, kind in kinds:
+        require_kind(value, kind, argument)
     given = {
         "model": model,
         "seed": seed,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from bayesblina.core.errors import SpecError, require_kind, require_seed
+from bayesblina.core.errors import require_at_least, require_kind, require_seed
 from bayesblina.core.tables.numbers import CONVERGED, FAILED
 from bayesblina.hazards.build import build_model, with_weights
 from bayesblina.inference.convergence import SamplerSettings
@@ -76,8 +76,7 @@ def bayesian_bootstrap(
     """
     require_kind(fit, Fit, "fit")
     require_seed(seed)
-    if replicates < 2:
-        raise SpecError(f"replicates must be at least 2, got {replicates!r}.")
+    require_at_least(replicates, 2, "replicates")
     built = build_model(fit.definition, fit.person_time)
     people = fit.person_time.people
     ids = people["person" if "person" in people else "patient"]

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import EstimandError, SpecError, require_kind
+from bayesblina.core.errors import EstimandError, require_kind, tail_of
 from bayesblina.estimands.ratios import answer
 from bayesblina.estimands.sources import Difference, differences
 from bayesblina.hazards.build import build_model, survivors, with_tables
@@ -106,8 +106,7 @@ def borrowing(fit: Fit, *, mass: float = 0.95) -> pd.DataFrame:
             f"Model '{fit.definition.name}' has no external patients: see the models power_prior, "
             "commensurate and robust_mixture."
         )
-    if not 0 < mass < 1:
-        raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
+    tail_of(mass)
     fit.definition.require_hazard("What was borrowed")
     alone, converged = _alone(fit)
     gained = _gained(fit, alone) if converged else {}

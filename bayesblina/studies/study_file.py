@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -18,19 +18,25 @@ from bayesblina.core.errors import DataError, SpecError, listed, unknown_endpoin
 from bayesblina.core.files import read_toml
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
 from bayesblina.hazards.priors import explain
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.declarations import Courses, Endpoint, Phase, Phases
+from bayesblina.patients.readers import (
+    AdamCourses,
+    AdamEndpoint,
+    Repairs,
+    read_adam,
+    read_cohort,
+    read_history,
+)
+from bayesblina.patients.readers.columns import CovariateKind
+from bayesblina.patients.readers.sources import load_table, missing_columns
+from bayesblina.patients.scan import CohortScan, scan_cohort
+from bayesblina.person_time.onsets import AdverseEvents, adverse_events
+from bayesblina.person_time.question import Question
+from bayesblina.studies import weighting, what_if
 from bayesblina.studies.axes import NONE, QUESTION_AXES
 from bayesblina.studies.study_sections import DesignFile, StudyFile
 from bayesblina.studies.table_sections import Covariates, Section
-
-if TYPE_CHECKING:
-    from bayesblina.patients.cohort import Cohort
-    from bayesblina.patients.declarations import Courses, Phases
-    from bayesblina.patients.readers.columns import CovariateKind
-    from bayesblina.patients.scan import CohortScan
-    from bayesblina.person_time.onsets import AdverseEvents
-    from bayesblina.person_time.question import Question
-    from bayesblina.studies.weighting import Weighted
-    from bayesblina.studies.what_if import Scenario
 
 # Keys of sections that name files with patients.
 FILES = ("file", "adsl", "adtte", "adex", "origins")
@@ -49,15 +55,6 @@ class Study:
 
     def patients(self, table: str | PathLike[str] | None = None) -> Cohort | CohortScan:
         """Read the patients, or scan them where the study says ``engine = "duckdb"``."""
-        from bayesblina.patients.declarations import Endpoint
-        from bayesblina.patients.readers import (
-            AdamCourses,
-            AdamEndpoint,
-            Repairs,
-            read_adam,
-            read_cohort,
-        )
-
         data, adam, folder = self.content.data, self.content.adam, self.path.parent
         calendar = None if self.content.calendar is None else self.content.calendar.calendar()
         if adam is not None:
@@ -97,8 +94,6 @@ class Study:
         }
         phases = self._phases()
         if data.engine == "duckdb":
-            from bayesblina.patients.scan import scan_cohort
-
             return scan_cohort(
                 path,
                 patient=data.patient,
@@ -126,8 +121,6 @@ class Study:
 
     def _phases(self) -> Phases | Courses:
         """Take the columns of phases, or the table of stays."""
-        from bayesblina.patients.declarations import Courses, Phase, Phases
-
         courses = self.content.courses
         if courses is not None:
             table = self.path.parent / courses.file
@@ -145,8 +138,6 @@ class Study:
 
     def require_adverse_events(self) -> None:
         """Check that the table of adverse events is there, with its columns, if one is named."""
-        from bayesblina.patients.readers.sources import load_table, missing_columns
-
         section = self.content.adverse_events
         if section is None:
             return
@@ -167,8 +158,6 @@ class Study:
         None if the study names no table of them. What happens at the end of a phase and at a
         transplant is said in ``[question]``.
         """
-        from bayesblina.person_time.onsets import adverse_events
-
         section, folder = self.content.adverse_events, self.path.parent
         if section is None:
             return None
@@ -192,11 +181,8 @@ class Study:
             transplant=self.content.question.transplant,
         )
 
-    def weighted(self, cohort: Cohort | CohortScan) -> dict[str, Weighted]:
+    def weighted(self, cohort: Cohort | CohortScan) -> dict[str, weighting.Weighted]:
         """Weight follow-up as the study's weighting section says."""
-        from bayesblina.patients.readers import read_history
-        from bayesblina.studies.weighting import clone_censor_weight, starting_weights
-
         section = self.content.weighting
         if section is None:
             raise SpecError(
@@ -215,16 +201,14 @@ class Study:
             )
         grace = section.grace
         return {
-            name: starting_weights(cohort, question, endpoint=name, **how)
+            name: weighting.starting_weights(cohort, question, endpoint=name, **how)
             if grace is None
-            else clone_censor_weight(cohort, question, endpoint=name, grace=grace, **how)
+            else weighting.clone_censor_weight(cohort, question, endpoint=name, grace=grace, **how)
             for name in dict.fromkeys(asked)
         }
 
     def question(self) -> Question:
         """Make the question."""
-        from bayesblina.person_time.question import Question
-
         asked = self.content.question
         endpoints = None if asked.endpoints is None else tuple(asked.endpoints)
         return Question(**asked.model_dump(exclude={"endpoints"}), endpoints=endpoints)
@@ -249,10 +233,8 @@ class Study:
         """Give the study's own priors."""
         return {name: prior for name, prior in self.content.model.priors if prior is not None}
 
-    def scenarios(self, cohort: Cohort) -> tuple[Scenario, ...]:
+    def scenarios(self, cohort: Cohort) -> tuple[what_if.Scenario, ...]:
         """Lay out the scenarios of the study's sensitivity section, the study itself first."""
-        from bayesblina.studies.what_if import scenarios
-
         section = self.content.sensitivity
         if section is None:
             raise SpecError(
@@ -269,7 +251,7 @@ class Study:
                 return None
             return tuple(value) if name == "endpoints" and isinstance(value, list) else value
 
-        return scenarios(
+        return what_if.scenarios(
             cohort,
             self.question(),
             {name: [read(name, each) for each in values] for name, values in section.axes.items()},
@@ -291,8 +273,6 @@ def _named_covariates(covariates: Covariates) -> list[str] | dict[str, Covariate
 
 def in_memory(cohort: Cohort | CohortScan) -> Cohort:
     """Require patients in memory."""
-    from bayesblina.patients.cohort import Cohort
-
     if not isinstance(cohort, Cohort):
         raise SpecError(
             "This looks at single patients: read them into memory, with read_cohort in place of "

@@ -10,7 +10,13 @@ from numpy.typing import ArrayLike
 
 from bayesblina.checks.agreement import weighted_time
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.errors import EstimandError, SpecError, require_kind, require_seed
+from bayesblina.core.errors import (
+    EstimandError,
+    require_at_least,
+    require_choice,
+    require_kind,
+    require_seed,
+)
 from bayesblina.estimands.draws import blocks
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.definition import ModelDefinition
@@ -94,10 +100,8 @@ def prior_predictive(
     require_kind(definition, ModelDefinition, "definition")
     require_kind(person_time, PersonTime, "person_time")
     require_seed(seed)
-    if draws < 1:
-        raise SpecError(f"draws must be at least 1, got {draws!r}.")
-    if baseline not in ("pooled", "prior"):
-        raise SpecError(f"baseline must be 'pooled' or 'prior', got {baseline!r}.")
+    require_at_least(draws, 1, "draws")
+    require_choice(baseline, ("pooled", "prior"), "baseline")
     if isinstance(definition.baseline, Free):
         raise EstimandError(
             f"Model '{definition.name}' has no prior of the baseline, so that no curve follows "

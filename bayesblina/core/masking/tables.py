@@ -109,8 +109,6 @@ def mask_at_risk(table: pd.DataFrame, account: MaskedAccount) -> pd.DataFrame:
     The same columns; hidden cells hold the mask.
     """
     masked = account.masked
-    if masked.minimum <= 1:
-        return table
     cells = [
         MASK
         if f"{index}.at_risk" in masked.hidden or not masked.shows(round(cell))
@@ -136,8 +134,6 @@ def mask_safety(
     `untold`: phases whose patients are hidden elsewhere: those observed for adverse events are
     about as many.
     """
-    if masked.minimum <= 1:
-        return table
     changed: dict[str, list[Any]] = {
         name: list(table[name])
         for name in ("patients", "with_event", "events", "person_time", *sum(_SAFETY.values(), ()))
@@ -191,8 +187,6 @@ def mask_ladder(
 
     `own`: methods whose prior, covariates and baseline tell no count to the unit.
     """
-    if minimum <= 1:
-        return ladder
     sides = [name for name in ("events_exposed", "events_reference") if name in ladder]
     masked = []
     for row in ladder.to_dict("records"):

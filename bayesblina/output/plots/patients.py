@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 
 from bayesblina.core.courses import Stays
 from bayesblina.core.episodes import OFF_TREATMENT, near
-from bayesblina.core.errors import SpecError, require_kind
+from bayesblina.core.errors import SpecError, require_at_least, require_kind
 from bayesblina.core.escaping import literal
 from bayesblina.core.masking import MASK, mask_account
 from bayesblina.core.masking.minimum import require_minimum
@@ -109,8 +109,7 @@ def swimmer(
     require_kind(cohort, Cohort, "cohort")
     cohort = cohort.whole()
     chosen(list(cohort.endpoints), endpoint)
-    if isinstance(largest, bool) or largest < 1:
-        raise SpecError(f"largest must be at least 1, got {largest!r}.")
+    require_at_least(largest, 1, "largest")
     rows = cohort.to_counting_process(endpoint=endpoint)
     if among is not None:
         chosen(cohort.phases, among, what="phase")

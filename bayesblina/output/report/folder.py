@@ -22,7 +22,7 @@ from bayesblina.core.masking.tables import TIME_DIGITS, digits
 from bayesblina.core.tables.numbers import BASELINE, EVENT_TIMES, LONG
 from bayesblina.core.tables.table import to_csv
 from bayesblina.estimands.curves import survival
-from bayesblina.estimands.ratios import hazard_ratio
+from bayesblina.estimands.ratios import Over, hazard_ratio
 from bayesblina.estimands.regimes import regime_of
 from bayesblina.inference.baseline_gate import WORDS
 from bayesblina.inference.fitting import Fit
@@ -40,6 +40,7 @@ from bayesblina.output.report.wording import (
     HASH,
     Row,
     compared,
+    count,
     curves_in_words,
     estimand_of,
     event_times_in_words,
@@ -114,17 +115,12 @@ class Figures(Mapping[str, "Figure"]):
         if name not in list(self):
             raise KeyError(f"no figure '{name}': there are {', '.join(self) or 'none'}")
         if name == "hazard_ratio":
-            results = self.shown.results
-            prior, ratios = results.fit.definition.phases.prior, hazard_ratio(results.fit)
-            # In the order of the draws.
-            kept = ratios["endpoint"].isin(results.tables["hazard_ratios"]["endpoint"].tolist())
-            return plots.hazard_ratio(ratios.sel(endpoint=kept), prior=(prior.mean, prior.sd))
+            prior = self.shown.results.fit.definition.phases.prior
+            return plots.hazard_ratio(
+                self._ratios("hazard_ratios", "average"), prior=(prior.mean, prior.sd)
+            )
         if name == "hazard_ratio_by_step":
-            results = self.shown.results
-            by_step = hazard_ratio(results.fit, over="step")
-            named = results.tables["hazard_ratios_by_step"]["endpoint"].unique().tolist()
-            kept = by_step["endpoint"].isin(named)
-            return plots.hazard_ratio_over_time(by_step.sel(endpoint=kept))
+            return plots.hazard_ratio_over_time(self._ratios("hazard_ratios_by_step", "step"))
         endpoint = self._endpoints[name]
         curves = self.curves
         if self.shown.coarse:
@@ -137,6 +133,13 @@ class Figures(Mapping[str, "Figure"]):
             observed=self._rows("simon_makuch", endpoint),
             at_risk=self._rows("at_risk", endpoint),
         )
+
+    def _ratios(self, name: str, over: Over) -> Dataset:
+        """Take the draws of the endpoints that a table has, in the order of the draws."""
+        results = self.shown.results
+        ratios = hazard_ratio(results.fit, over=over)
+        named = results.tables[name]["endpoint"].tolist()
+        return ratios.sel(endpoint=ratios["endpoint"].isin(named))
 
     def _rows(self, name: str, endpoint: str) -> pd.DataFrame | None:
         """Take the rows of an endpoint at the curves' landmark, if there are any."""
@@ -431,12 +434,7 @@ def _account(left: Shown) -> str:
         return "No account of the patients is there."
     shapes = {"patients": ".0f", "events": ".0f", "person_time": ".6g"}
 
-    def cell(value: Any, shape: str) -> str:
-        if isinstance(value, str):
-            return value
-        return "" if pd.isna(value) else format(float(value), shape)
-
-    cells = [[cell(row[name], shapes.get(name, "")) for name in COLUMNS] for row in rows]
+    cells = [[count(row[name], shapes.get(name, "")) for name in COLUMNS] for row in rows]
     return to_markdown((*COLUMNS[:-1], f"person-{left.results.fit.person_time.unit}"), cells)
 
 

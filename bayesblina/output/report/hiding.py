@@ -33,7 +33,7 @@ from bayesblina.inference.baseline_gate import RATIO, worst
 from bayesblina.inference.fitting import Fit
 from bayesblina.output.report.results import Results
 from bayesblina.output.report.steps import by_phase, named_for_phases, withheld_by_step
-from bayesblina.output.report.wording import records
+from bayesblina.output.report.wording import count, records
 from bayesblina.studies.what_if.reading import Sensitivity
 
 # Tables that hold no estimate; the account and adverse events are masked count by count.
@@ -72,15 +72,10 @@ def account(
     masking = mask_account(table, minimum=minimum, at_risk=at_risk)
     shown = mask_flow(table, masking)
 
-    def word(cell: Any, shape: str) -> str:
-        if isinstance(cell, str):
-            return cell
-        return "" if pd.isna(cell) else f"{float(cell):{shape}}"
-
     rows = [
         {
             **{name: str(line[name]) for name in ("step", "endpoint", "phase", "what")},
-            **{name: word(line[name], ",.0f") for name in ("patients", "events", "person_time")},
+            **{name: count(line[name]) for name in ("patients", "events", "person_time")},
         }
         for line in shown.to_dict("records")
     ]
@@ -320,12 +315,12 @@ def _counted(
         if name in whole
     }
     # Sums over risk sets, and curves that jump at event times, where these tell no count.
-    for name, count in (("classical", RATIO_DIGITS), ("curve_shift", COARSE_DIGITS)):
+    for name, places in (("classical", RATIO_DIGITS), ("curve_shift", COARSE_DIGITS)):
         if name in tables:
             rows = _without(tables[name], closed)
             shown[name] = rows.assign(
                 **{
-                    str(column): [digits(float(value), count) for value in rows[column]]
+                    str(column): [digits(float(value), places) for value in rows[column]]
                     for column in rows.select_dtypes("float")
                     if column not in TIMES
                 }

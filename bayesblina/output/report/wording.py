@@ -103,9 +103,11 @@ def mark_of(gate: str) -> str:
     return LONG[gate].partition(":")[0]
 
 
-def count(cell: object, shape: str = ",.0f") -> str:
-    """Write a count, or the mask in its place."""
-    return cell if isinstance(cell, str) else format(float(str(cell)), shape)
+def count(cell: Any, shape: str = ",.0f") -> str:
+    """Write a count, or the mask in its place; nothing where there is none."""
+    if isinstance(cell, str):
+        return cell
+    return "" if pd.isna(cell) else format(float(cell), shape)
 
 
 def estimand_of(fit: Fit) -> dict[str, str]:

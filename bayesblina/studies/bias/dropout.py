@@ -11,7 +11,13 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from bayesblina.core.arrays import Bools
-from bayesblina.core.errors import EstimandError, SpecError, require_kind, require_seed
+from bayesblina.core.errors import (
+    EstimandError,
+    SpecError,
+    require_at_least,
+    require_kind,
+    require_seed,
+)
 from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.hazards.likelihood import hazards_of_patients
@@ -98,8 +104,7 @@ def informative_dropout(
     ):
         if not 0 < value < math.inf:
             raise SpecError(f"{name} must be greater than 0 and finite, got {value!r}.")
-    if imputations < 2:
-        raise SpecError(f"imputations must be at least 2, got {imputations!r}.")
+    require_at_least(imputations, 2, "imputations")
     given = np.ones(cohort.size, dtype=bool) if dropped is None else dropped
     out = np.asarray(in_cohort_order(given, cohort, name="dropped"))
     if out.shape != (cohort.size,) or out.dtype != bool:

@@ -17,7 +17,14 @@ from scipy.special import ndtr, ndtri
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.courses import Measure
-from bayesblina.core.errors import DataError, SpecError, require_kind, require_seed
+from bayesblina.core.errors import (
+    DataError,
+    SpecError,
+    require_at_least,
+    require_choice,
+    require_kind,
+    require_seed,
+)
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.hazards.definition import ModelDefinition, load_model
 from bayesblina.hazards.parts import ProportionalPhases
@@ -132,12 +139,10 @@ def operating_characteristics(
     """
     require_kind(design, StudyDesign, "design")
     require_seed(seed)
-    if isinstance(replications, bool) or replications < 2:
-        raise SpecError(f"replications must be at least 2, got {replications!r}.")
+    require_at_least(replications, 2, "replications")
     if not 0 < success < 1:
         raise SpecError(f"success must be a probability, got {success!r}.")
-    if analysis not in ("companion", "model"):
-        raise SpecError(f"analysis must be 'companion' or 'model', got {analysis!r}.")
+    require_choice(analysis, ("companion", "model"), "analysis")
     definition = planned_model(model, prior)
     show = progress or (lambda *_: None)
     step = max(1, BLOCK // design.patients)

@@ -9,7 +9,7 @@ import numpy as np
 
 from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.courses import Stays
-from bayesblina.core.errors import SpecError, require_kind, require_seed
+from bayesblina.core.errors import SpecError, require_at_least, require_kind, require_seed
 from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.patients.cohort import Cohort
@@ -202,8 +202,7 @@ def simulate_cohorts(
     """
     require_kind(design, StudyDesign, "design")
     require_seed(seed)
-    if isinstance(cohorts, bool) or cohorts < 1:
-        raise SpecError(f"cohorts must be at least 1, got {cohorts!r}.")
+    require_at_least(cohorts, 1, "cohorts")
     random = np.random.default_rng(seed)
     ratio = (
         np.full(cohorts, design.hazard_ratio)

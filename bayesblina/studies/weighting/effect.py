@@ -18,8 +18,15 @@ from scipy import sparse
 
 from bayesblina.core import tables
 from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import EstimandError, SpecError, require_kind, require_seed
+from bayesblina.core.errors import (
+    EstimandError,
+    SpecError,
+    require_at_least,
+    require_kind,
+    require_seed,
+)
 from bayesblina.core.product_limit import weigh_at_risk
+from bayesblina.estimands.draws import blocks
 from bayesblina.estimands.regimes import Never
 from bayesblina.studies.weighting.weights import Basis, Weighted
 
@@ -181,9 +188,8 @@ def _arm_counts(basis: Basis) -> _ArmCounts:
 
 def _in_blocks(basis: Basis, weights: Floats) -> Iterator[Floats]:
     """Cut weightings, (patient, weighting), into as many as are worked on at once."""
-    step = max(1, BLOCK // basis.rows.size)
-    for first in range(0, weights.shape[1], step):
-        yield weights[:, first : first + step]
+    columns = blocks(weights.shape[1], basis.rows.size, most=BLOCK)
+    return (weights[:, some] for some in columns)
 
 
 def _concentration(basis: Basis, counts: _ArmCounts, seed: int) -> float:
@@ -292,8 +298,7 @@ def weighted_effect(
     require_kind(weighted, Weighted, "weighted")
     require_seed(seed)
     basis = weighted.basis
-    if draws < 2:
-        raise SpecError(f"draws must be at least 2, got {draws!r}.")
+    require_at_least(draws, 2, "draws")
     trial = basis.grace is not None
     if not trial and (times is not None or horizon is not None):
         raise SpecError(

@@ -147,6 +147,22 @@ def log_weights(course: StartingCourse, columns: Bools, patients: Floats, rows: 
     return logs
 
 
+def _apart(
+    of: StartingCourse | Switch, cell: Ints, time: Floats, made: Ints, weight: Floats
+) -> Floats:
+    """Compare covariates of who starts with their means over the time of those at risk.
+
+    `cell`, `time`: of rows at risk; `made`, `weight`: cells with a start. Interval by interval.
+    """
+    cells = of.cells
+    sums = np.zeros((of.intervals, cells.values.shape[1]))
+    np.add.at(sums, cells.interval[cell], time[:, None] * cells.values[cell])
+    total = np.bincount(cells.interval[cell], time, of.intervals)[:, None]
+    means = np.divide(sums, total, out=np.zeros_like(sums), where=total > 0)
+    apart = cells.values[made] - means[cells.interval[made]]
+    return np.asarray((weight[:, None] * apart).sum(axis=0) / weight.sum())
+
+
 def balance_of(course: StartingCourse) -> pd.DataFrame:
     """Compare who starts with who could have, interval by interval of the model of starting."""
     cells, alike = course.cells, np.ones((course.cohort.size, 1))
@@ -163,23 +179,14 @@ def balance_of(course: StartingCourse) -> pd.DataFrame:
     beyond = np.zeros(course.cohort.size)
     later = np.flatnonzero(course.after & (course.first == course.start[course.patient]))
     beyond[course.patient[later]] = stabilised(later)
-    columns = {}
-    for name, risk_weight, start_weight in (
-        ("unweighted", time, np.ones(starts.size)),
-        ("weighted", time * stabilised(risk), beyond[cells.patient[starts]]),
-    ):
-        sums = np.zeros((course.intervals, len(course.names)))
-        np.add.at(sums, cells.interval[cell], risk_weight[:, None] * cells.values[cell])
-        total = np.bincount(cells.interval[cell], risk_weight, course.intervals)[:, None]
-        means = np.divide(sums, total, out=np.zeros_like(sums), where=total > 0)
-        apart = cells.values[starts] - means[cells.interval[starts]]
-        columns[name] = (start_weight[:, None] * apart).sum(axis=0) / start_weight.sum()
+    after = beyond[cells.patient[starts]]
     return pd.DataFrame(
         {
             "covariate": list(course.names),
             "log_hazard_ratio": every.coefficient[:, 0] / course.scale,
             "se": every.se[:, 0] / course.scale,
-            **columns,
+            "unweighted": _apart(course, cell, time, starts, np.ones(starts.size)),
+            "weighted": _apart(course, cell, time * stabilised(risk), starts, after),
         }
     )
 
@@ -194,22 +201,11 @@ def balance_of_switches(course: StartingCourse) -> pd.DataFrame:
     for switch in course.switches:
         cells, fitted = switch.cells, fit_starts(switch, everything, alike)
         risk = np.flatnonzero(cells.of >= 0)
-        cell = cells.of[risk]
+        cell, time = cells.of[risk], (course.until - course.since)[risk]
         # The piece that a switch ends, and the one after it.
         final = risk[np.append(np.diff(cell) != 0, True)]
         made = np.flatnonzero(cells.start)
-        columns = {}
-        for name, at_risk, after in (
-            ("unweighted", np.ones(risk.size), np.ones(made.size)),
-            ("weighted", weights[risk], weights[final[made] + 1]),
-        ):
-            time = at_risk * (course.until - course.since)[risk]
-            sums = np.zeros((switch.intervals, len(course.names)))
-            np.add.at(sums, cells.interval[cell], time[:, None] * cells.values[cell])
-            total = np.bincount(cells.interval[cell], time, switch.intervals)[:, None]
-            means = np.divide(sums, total, out=np.zeros_like(sums), where=total > 0)
-            apart = cells.values[made] - means[cells.interval[made]]
-            columns[name] = (after[:, None] * apart).sum(axis=0) / after.sum()
+        after = weights[final[made] + 1]
         tables.append(
             pd.DataFrame(
                 {
@@ -217,7 +213,8 @@ def balance_of_switches(course: StartingCourse) -> pd.DataFrame:
                     "of": switch.kind,
                     "log_hazard_ratio": fitted.coefficient[:, 0] / course.scale,
                     "se": fitted.se[:, 0] / course.scale,
-                    **columns,
+                    "unweighted": _apart(switch, cell, time, made, np.ones(made.size)),
+                    "weighted": _apart(switch, cell, weights[risk] * time, made, after),
                 }
             )
         )

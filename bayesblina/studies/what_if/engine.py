@@ -23,7 +23,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from bayesblina.core.errors import BayesblinaError, DataError, SpecError, StorageError
+from bayesblina.core.errors import (
+    BayesblinaError,
+    DataError,
+    SpecError,
+    StorageError,
+    require_at_least,
+    require_choice,
+)
 from bayesblina.core.files import read_whole, reason_of, write_text
 
 Engine = Literal["local", "dask"]
@@ -55,12 +62,11 @@ class Workers:
     count: int | None = None
 
     def __post_init__(self) -> None:
-        if self.engine not in ("local", "dask"):
-            raise SpecError(f"engine must be 'local' or 'dask', got {self.engine!r}.")
+        require_choice(self.engine, ("local", "dask"), "engine")
         if (self.engine == "dask") != (self.scheduler is not None):
             raise SpecError("Give the scheduler's address with engine 'dask', and only there.")
-        if self.count is not None and (isinstance(self.count, bool) or self.count < 1):
-            raise SpecError(f"workers must be at least 1, got {self.count!r}.")
+        if self.count is not None:
+            require_at_least(self.count, 1, "workers")
 
     def run(self, function: Function, tasks: Sequence[Any]) -> Iterator[Result]:
         """Run tasks, and give what they give as they finish."""
@@ -232,12 +238,9 @@ class Store:
             yield
 
     def begin(self, header: Mapping[str, Any], *, resume: bool) -> dict[str, dict[str, Any]]:
-        """Make the store, or read what an earlier run left in it."""
+        """Make the store in its folder, which is locked, or read what an earlier run left."""
         head = {"format": FORMAT, "schema": SCHEMA, **header}
-        with refused(f"Cannot make the folder '{self.folder}'"):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            exists = self.path.exists()
-        if not exists:
+        if not self.path.exists():
             write_text(self.path, _line(head))
             return {}
         if not resume:

@@ -15,7 +15,13 @@ from pydantic import BaseModel
 
 from bayesblina.core.arrays import Bools
 from bayesblina.core.courses import STEPPED
-from bayesblina.core.errors import BayesblinaError, SpecError, nearest, require_kind
+from bayesblina.core.errors import (
+    BayesblinaError,
+    SpecError,
+    nearest,
+    require_choice,
+    require_kind,
+)
 from bayesblina.core.intervals import default_cuts, validate_cuts
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
 from bayesblina.hazards.effects import make_design
@@ -322,10 +328,8 @@ def scenarios(
     """
     require_kind(cohort, Cohort, "cohort")
     require_kind(question, Question, "question")
-    if design not in ("full", "one_at_a_time"):
-        raise SpecError(f"design must be 'full' or 'one_at_a_time', got {design!r}.")
-    if invalid not in ("raise", "row"):
-        raise SpecError(f"invalid must be 'raise' or 'row', got {invalid!r}.")
+    require_choice(design, ("full", "one_at_a_time"), "design")
+    require_choice(invalid, ("raise", "row"), "invalid")
     expanded = {name: _settings(cohort, name, values) for name, values in (axes or {}).items()}
     named = list(dict.fromkeys(chain(expanded, *explicit)))
     for name in named:

@@ -25,17 +25,15 @@ from bayesblina.core.errors import (
 from bayesblina.core.intervals import interval_of, round_up
 from bayesblina.core.product_limit import product_limit, weigh_at_risk
 from bayesblina.estimands.draws import blocks, draws_of, episodes_of, state_of
+from bayesblina.hazards.gaps import gap_terms
 from bayesblina.hazards.likelihood import (
-    LogHazard,
     Segments,
     expected_events,
-    gap_terms,
     hazard_of_segments,
-    hazards_of_patients,
     log_survival,
     segments_of,
-    sums,
 )
+from bayesblina.hazards.log_hazards import LogHazard, hazards_of_patients, sums
 from bayesblina.inference.fitting import Fit
 from bayesblina.person_time.cells import PersonTime
 

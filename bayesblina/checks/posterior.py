@@ -18,7 +18,7 @@ from bayesblina.core.escaping import html
 from bayesblina.core.tables import Kind
 from bayesblina.estimands.draws import episodes_of, state_of
 from bayesblina.estimands.occupancies import require_cure
-from bayesblina.hazards.likelihood import flat_draws
+from bayesblina.hazards.log_hazards import flat_draws
 from bayesblina.inference.baseline_gate import BaselineGate
 from bayesblina.inference.convergence import Convergence
 from bayesblina.inference.fitting import Fit

@@ -24,7 +24,7 @@ from bayesblina.checks.pointwise import (
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import SpecError, require_kind
 from bayesblina.hazards.build import BuiltModel, build_model, with_weights
-from bayesblina.hazards.likelihood import flat_draws
+from bayesblina.hazards.log_hazards import flat_draws
 from bayesblina.inference.convergence import SamplerSettings, assess_convergence
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.sampling import evaluate, sample, unconstrain

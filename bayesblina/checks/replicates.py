@@ -38,15 +38,9 @@ from bayesblina.core.intervals import TIE_TOLERANCE, split
 from bayesblina.estimands.draws import by_draw, episodes_of, state_of
 from bayesblina.hazards.build import BuiltModel
 from bayesblina.hazards.definition import ModelDefinition
-from bayesblina.hazards.likelihood import (
-    LogHazard,
-    cured_given_survival,
-    gap_terms,
-    hazards_of_patients,
-    log_hazard,
-    segments_of,
-    sums,
-)
+from bayesblina.hazards.gaps import gap_terms
+from bayesblina.hazards.likelihood import cured_given_survival, segments_of
+from bayesblina.hazards.log_hazards import LogHazard, hazards_of_patients, log_hazard, sums
 from bayesblina.hazards.parts import IllnessDeath
 from bayesblina.inference.fitting import Fit
 from bayesblina.person_time.cells import PersonTime

@@ -18,7 +18,7 @@ from bayesblina.estimands.populations import Group, Members, Population, groups_
 from bayesblina.estimands.regimes import Regime, states_under
 from bayesblina.estimands.states import RegimeCourses, Route, StateAverage
 from bayesblina.estimands.windows import Observation, Window, observation_of, require_curves
-from bayesblina.hazards.likelihood import NODES, group_sd, log_hazard
+from bayesblina.hazards.log_hazards import NODES, group_sd, log_hazard
 from bayesblina.inference.drawing import swings
 from bayesblina.inference.fitting import Fit
 from bayesblina.patients.cohort import Cohort

@@ -24,7 +24,8 @@ from bayesblina.estimands.draws import attributes_of, by_draw
 from bayesblina.estimands.populations import Group, Population, groups_of
 from bayesblina.estimands.regimes import Never, Regime
 from bayesblina.estimands.states import RegimeCourses, StateAverage
-from bayesblina.hazards.likelihood import cured_given_survival, cured_log_odds
+from bayesblina.hazards.likelihood import cured_given_survival
+from bayesblina.hazards.log_hazards import cured_log_odds
 from bayesblina.inference.fitting import Fit
 
 STATES = ("in remission", "alive after relapse", "dead in remission", "dead after relapse")

@@ -12,16 +12,14 @@ from scipy.special import logsumexp
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import EstimandError, nearest
 from bayesblina.hazards.effects import Design, levels_of
-from bayesblina.hazards.likelihood import (
-    cured_given_survival,
+from bayesblina.hazards.likelihood import cured_given_survival, hazard_of_segments, segments_of
+from bayesblina.hazards.log_hazards import (
     cured_log_odds,
     group_effects,
     group_sd,
-    hazard_of_segments,
     log_hazard,
     new_group_nodes,
     relative_of,
-    segments_of,
     sums,
 )
 from bayesblina.inference.fitting import Fit

@@ -15,7 +15,7 @@ from bayesblina.core.errors import EstimandError, nearest, require_choice, requi
 from bayesblina.estimands.draws import attributes_of, by_draw
 from bayesblina.estimands.populations import supplied_groups
 from bayesblina.hazards.effects import Design
-from bayesblina.hazards.likelihood import phase_ratios, relative_of
+from bayesblina.hazards.log_hazards import phase_ratios, relative_of
 from bayesblina.hazards.parts import PatientFrailty
 from bayesblina.inference.baseline_gate import RATIOS, judge, stated_of
 from bayesblina.inference.companion import Companion

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit
 
 from bayesblina.core.arrays import Floats
-from bayesblina.hazards.likelihood import flat_draws
+from bayesblina.hazards.log_hazards import flat_draws
 from bayesblina.hazards.parts import Mixture, Part, RobustMixture
 from bayesblina.hazards.sources import DIFFERENCES, mixture_of, source_parts
 from bayesblina.inference.fitting import Fit

@@ -15,7 +15,7 @@ from bayesblina.estimands.draws import blocks
 from bayesblina.estimands.paths import when_fallen
 from bayesblina.estimands.populations import Group
 from bayesblina.estimands.windows import require_held
-from bayesblina.hazards.likelihood import log_hazard
+from bayesblina.hazards.log_hazards import log_hazard
 from bayesblina.hazards.parts import SiteFrailty
 from bayesblina.inference.fitting import Fit
 

@@ -22,7 +22,8 @@ from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design, make_design
-from bayesblina.hazards.likelihood import flat_draws, patient_log_likelihood
+from bayesblina.hazards.likelihood import patient_log_likelihood
+from bayesblina.hazards.log_hazards import flat_draws
 from bayesblina.inference.companion import Companion, partial_posterior
 from bayesblina.inference.convergence import (
     Convergence,

@@ -24,13 +24,10 @@ from bayesblina.inference.drawing import jump_cuts
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.scan import CohortScan
 from bayesblina.person_time import cells
+from bayesblina.person_time.binding import bind
 from bayesblina.person_time.cells import PersonTime, valid_weights
-from bayesblina.person_time.follow_up import (
-    find_episodes,
-    hazard_before_observation,
-    require_comparison,
-)
-from bayesblina.person_time.question import ENTRY, Question, bind
+from bayesblina.person_time.follow_up import find_episodes, require_comparison
+from bayesblina.person_time.question import ENTRY, Question
 from bayesblina.person_time.segments import courses_layout, stays_of
 
 # Of patients with effects of their own, or of their groups, this hazard may pass before they are
@@ -156,6 +153,31 @@ def _require_exact_times(definition: ModelDefinition) -> None:
                 f"Model '{definition.name}' has {what}: take one without it, such as 'primary', "
                 "where events are recorded at visits."
             )
+
+
+def hazard_before_observation(cohort: Cohort, question: Question) -> dict[str, float]:
+    """Find how much left truncation there is: hazard that passes before patients are observed.
+
+    Whoever has the event between becoming eligible and coming under observation is never seen.
+    Patients eligible from the start of a phase become so then, and those of a question with a
+    landmark are all at risk there.
+
+    Result: by endpoint: the mean, over the patients who contribute, of the time between the two,
+    times events per time at risk.
+    """
+    cohort = cohort.whole()
+    eligible = np.zeros(cohort.size)
+    if question.eligible_from != ENTRY:
+        eligible = cohort.phase_start[:, cohort.phases.index(question.eligible_from)]
+    hazards = {}
+    for name in bind(question, cohort):
+        outcome = cohort.endpoints[name]
+        begin = np.maximum(outcome.entry, eligible)
+        seen = outcome.time > begin
+        events, time = outcome.event[seen].sum(), (outcome.time - begin)[seen].sum()
+        late = 0.0 if question.landmark is not None else (begin - eligible)[seen].sum()
+        hazards[name] = float(events / time * late / seen.sum()) if seen.any() else 0.0
+    return hazards
 
 
 def _require_seen_from_the_start(

@@ -24,7 +24,7 @@ from pymc.distributions.transforms import LogOddsTransform, LogTransform
 
 from bayesblina.core.arrays import Floats
 from bayesblina.hazards.build import BuiltModel
-from bayesblina.hazards.likelihood import flat_draws
+from bayesblina.hazards.log_hazards import flat_draws
 from bayesblina.inference.compiling import Compiled, compiled_of
 from bayesblina.inference.convergence import SamplerSettings
 

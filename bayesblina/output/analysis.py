@@ -39,8 +39,9 @@ from bayesblina.patients.account import to_html
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.scan import CohortScan
 from bayesblina.person_time import cells
+from bayesblina.person_time.binding import bind
 from bayesblina.person_time.onsets import AdverseEvents
-from bayesblina.person_time.question import Question, bind
+from bayesblina.person_time.question import Question
 from bayesblina.studies.study_file import read_study
 
 # What tells patients of a fit from others, besides their names.

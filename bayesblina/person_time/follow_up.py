@@ -28,7 +28,8 @@ from bayesblina.core.intervals import TIE_TOLERANCE, snap
 from bayesblina.patients.account import Line
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.persons import persons_in_order
-from bayesblina.person_time.question import ENTRY, Question, at_visits, bind
+from bayesblina.person_time.binding import at_visits, bind
+from bayesblina.person_time.question import Question
 from bayesblina.person_time.segments import Course, course_of, marks_of, reasons
 from bayesblina.person_time.visits import Gaps, is_entered
 
@@ -381,31 +382,6 @@ def entry_times(episodes: Mapping[str, Episodes], question: Question) -> list[Fl
             held.append(start[changed & (kind == index)])
         begins.append(start[first])
     return [*(np.concatenate(held) for held in times), late_begins(np.concatenate(begins))]
-
-
-def hazard_before_observation(cohort: Cohort, question: Question) -> dict[str, float]:
-    """Find how much left truncation there is: hazard that passes before patients are observed.
-
-    Whoever has the event between becoming eligible and coming under observation is never seen.
-    Patients eligible from the start of a phase become so then, and those of a question with a
-    landmark are all at risk there.
-
-    Result: by endpoint: the mean, over the patients who contribute, of the time between the two,
-    times events per time at risk.
-    """
-    cohort = cohort.whole()
-    eligible = np.zeros(cohort.size)
-    if question.eligible_from != ENTRY:
-        eligible = cohort.phase_start[:, cohort.phases.index(question.eligible_from)]
-    hazards = {}
-    for name in bind(question, cohort):
-        outcome = cohort.endpoints[name]
-        begin = np.maximum(outcome.entry, eligible)
-        seen = outcome.time > begin
-        events, time = outcome.event[seen].sum(), (outcome.time - begin)[seen].sum()
-        late = 0.0 if question.landmark is not None else (begin - eligible)[seen].sum()
-        hazards[name] = float(events / time * late / seen.sum()) if seen.any() else 0.0
-    return hazards
 
 
 def late_begins(begin: Floats) -> Floats:

@@ -12,7 +12,8 @@ from bayesblina.core.episodes import Layout, lay_out
 from bayesblina.core.errors import SpecError
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.rules import Tie, tie_of
-from bayesblina.person_time.question import ENTRY, Enrolled, Question
+from bayesblina.person_time.binding import Enrolled
+from bayesblina.person_time.question import ENTRY, Question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from bayesblina.estimands.ratios import answer
 from bayesblina.estimands.sources import Difference, differences
 from bayesblina.hazards.build import build_model, survivors, with_tables
 from bayesblina.hazards.effects import levels_of
-from bayesblina.hazards.likelihood import flat_draws, log_hazard
+from bayesblina.hazards.log_hazards import flat_draws, log_hazard
 from bayesblina.hazards.parts import Part, PowerPrior
 from bayesblina.inference.convergence import assess_convergence, mcse_mean
 from bayesblina.inference.fitting import Fit

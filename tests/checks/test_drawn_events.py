@@ -12,7 +12,7 @@ import bayesblina as bb
 from bayesblina.checks import replicates
 from bayesblina.checks.replicates import Drawer, PotentialTime, draw_courses, first_event, flow_of
 from bayesblina.core.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
-from bayesblina.hazards.likelihood import LogHazard
+from bayesblina.hazards.log_hazards import LogHazard
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.transitions import TRANSITIONS
 

@@ -16,7 +16,7 @@ from bayesblina.checks.pointwise import leave_one_out_total, log_likelihoods
 from bayesblina.checks.replicates import replicated_events
 from bayesblina.checks.weaknesses import weaknesses
 from bayesblina.core.arrays import Floats
-from bayesblina.hazards.likelihood import log_hazard
+from bayesblina.hazards.log_hazards import log_hazard
 from bayesblina.inference.fitting import Fit
 from tests.recurring import CUTS, STEPS, drawn, step_at, tables
 

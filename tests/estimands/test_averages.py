@@ -14,7 +14,7 @@ import bayesblina as bb
 from bayesblina.core.arrays import Floats
 from bayesblina.estimands import averages, paths
 from bayesblina.hazards.build import build_model, draw_prior
-from bayesblina.hazards.likelihood import NODES, new_group_nodes
+from bayesblina.hazards.log_hazards import NODES, new_group_nodes
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.model_data import person_time_for
 from bayesblina.patients.cohort import Cohort

@@ -17,7 +17,7 @@ from bayesblina.core.arrays import Floats
 from bayesblina.estimands import populations
 from bayesblina.estimands.populations import _spans_before
 from bayesblina.hazards.definition import ModelDefinition
-from bayesblina.hazards.likelihood import new_group_nodes
+from bayesblina.hazards.log_hazards import new_group_nodes
 from bayesblina.inference.fitting import Fit
 from tests.estimands.written_fits import written_fit
 

@@ -13,7 +13,7 @@ import bayesblina as bb
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.regimes import Between, Cycles, Regime
-from bayesblina.hazards.likelihood import log_hazard
+from bayesblina.hazards.log_hazards import log_hazard
 from bayesblina.inference.fitting import Fit
 from bayesblina.patients.cohort import Cohort
 from tests.recurring import CUTS, STEPS, drawn, drawn_of, question, read, step_at, tables

@@ -28,7 +28,8 @@ from bayesblina.hazards.build import (
     with_weights,
 )
 from bayesblina.hazards.definition import ModelDefinition, load_model, parse_model
-from bayesblina.hazards.likelihood import log_hazard, patient_log_likelihood, relative_of
+from bayesblina.hazards.likelihood import patient_log_likelihood
+from bayesblina.hazards.log_hazards import log_hazard, relative_of
 from bayesblina.hazards.ops import CuredMixture
 from bayesblina.person_time.cells import PersonTime
 

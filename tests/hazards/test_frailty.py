@@ -18,8 +18,7 @@ import bayesblina as bb
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.hazards.definition import ModelDefinition, parse_model
 from bayesblina.inference.fitting import NOT_COMPARED, Fit
-from bayesblina.inference.model_data import person_time_for
-from bayesblina.person_time.follow_up import hazard_before_observation
+from bayesblina.inference.model_data import hazard_before_observation, person_time_for
 
 QUESTION = bb.Question(exposed="late", eligible_from="entry")
 CUTS = [6.0]

@@ -13,10 +13,8 @@ from scipy import stats
 import bayesblina as bb
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.build import build_model
-from bayesblina.hazards.likelihood import (
-    _integrated,
-    group_effects,
-)
+from bayesblina.hazards.likelihood import _integrated
+from bayesblina.hazards.log_hazards import group_effects
 from bayesblina.inference.model_data import person_time_for
 from bayesblina.person_time.cells.people import Lazily
 from tests.hazards.family import (

@@ -13,10 +13,8 @@ from scipy import stats
 import bayesblina as bb
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.build import build_model
-from bayesblina.hazards.likelihood import (
-    log_hazard,
-    patient_log_likelihood,
-)
+from bayesblina.hazards.likelihood import patient_log_likelihood
+from bayesblina.hazards.log_hazards import log_hazard
 from bayesblina.inference.compiling import compiled_of
 from bayesblina.inference.model_data import person_time_for
 from bayesblina.inference.sampling import bind

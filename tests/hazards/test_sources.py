@@ -11,9 +11,7 @@ import pytest
 import bayesblina as bb
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.estimands.sources import probability_apart
-from bayesblina.hazards.likelihood import (
-    log_hazard,
-)
+from bayesblina.hazards.log_hazards import log_hazard
 from bayesblina.hazards.parts import RobustMixture
 from bayesblina.inference.model_data import person_time_for
 from tests.hazards.family import (

@@ -13,10 +13,7 @@ from scipy import stats
 
 import bayesblina as bb
 from bayesblina.core.errors import EstimandError
-from bayesblina.hazards.likelihood import (
-    log_hazard,
-    relative_of,
-)
+from bayesblina.hazards.log_hazards import log_hazard, relative_of
 from tests.hazards.family import (
     histories,
     with_posterior,

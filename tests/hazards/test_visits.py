@@ -17,11 +17,8 @@ from bayesblina.core.errors import SpecError
 from bayesblina.hazards.build import build_model, with_weights
 from bayesblina.hazards.definition import load_model
 from bayesblina.hazards.effects import make_design
-from bayesblina.hazards.likelihood import (
-    gap_terms,
-    patient_log_likelihood,
-    total_log_likelihood,
-)
+from bayesblina.hazards.gaps import gap_terms
+from bayesblina.hazards.likelihood import patient_log_likelihood, total_log_likelihood
 from bayesblina.inference.convergence import SamplerSettings
 from bayesblina.inference.fitting import fit_person_time
 from bayesblina.inference.model_data import person_time_for

@@ -8,6 +8,7 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.core.errors import DataError
+from bayesblina.inference.model_data import hazard_before_observation
 from bayesblina.patients.account import Line
 from bayesblina.person_time.follow_up import (
     Contents,
@@ -17,7 +18,6 @@ from bayesblina.person_time.follow_up import (
     effect_kinds,
     entry_times,
     find_episodes,
-    hazard_before_observation,
     late_begins,
     require_contents,
     roles_of,

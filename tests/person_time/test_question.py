@@ -12,7 +12,7 @@ import bayesblina as bb
 from bayesblina.core.courses import Exposure, step_names
 from bayesblina.core.errors import SpecError
 from bayesblina.patients.cohort import Cohort
-from bayesblina.person_time.question import bind
+from bayesblina.person_time.binding import bind
 
 
 def read(*, ends: bool = False, transplants: bool = False) -> Cohort:

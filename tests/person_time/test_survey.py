@@ -8,6 +8,7 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.patients.scan.passes import packed, unpacked
+from bayesblina.person_time.binding import bind
 from bayesblina.person_time.cells import ranks as ranks_of_times
 from bayesblina.person_time.cells.blocks import Blocks
 from bayesblina.person_time.cells.patterns import Terms
@@ -15,7 +16,6 @@ from bayesblina.person_time.cells.ranks import TimesInBins, order_statistics
 from bayesblina.person_time.cells.summing import Grouping, GroupSums
 from bayesblina.person_time.cells.survey import Survey, merged_spread, survey
 from bayesblina.person_time.follow_up import effect_kinds
-from bayesblina.person_time.question import bind
 from bayesblina.person_time.segments import course_of
 from tests.patients.test_scan import COLUMNS
 

@@ -29,7 +29,7 @@ import bayesblina as bb
 from bayesblina.checks.priors.scaling import SENSITIVE, sensitivity_index
 from bayesblina.hazards.baseline import matern_density
 from bayesblina.hazards.build import build_model
-from bayesblina.hazards.likelihood import flat_draws
+from bayesblina.hazards.log_hazards import flat_draws
 from bayesblina.hazards.parts import Free, GaussianProcess, RandomWalk, Weibull
 from bayesblina.inference.fitting import Fit
 from tests.studies.baseline_fits import cohort_of

@@ -8,8 +8,8 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.core.errors import SpecError
+from bayesblina.inference.model_data import hazard_before_observation
 from bayesblina.patients.cohort import Cohort
-from bayesblina.person_time.follow_up import hazard_before_observation
 from tests.paths import DATA
 
 CALENDAR = bb.Calendar(origin="origin", cuts=["2012-01-01", "2016-01-01"])

@@ -20,7 +20,8 @@ from bayesblina.core.errors import (
 from bayesblina.estimands.draws import blocks
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.definition import ModelDefinition
-from bayesblina.hazards.likelihood import LogHazard, cured_given_survival, log_hazard
+from bayesblina.hazards.likelihood import cured_given_survival
+from bayesblina.hazards.log_hazards import LogHazard, log_hazard
 from bayesblina.hazards.parts import Free
 from bayesblina.person_time.cells import PersonTime
 

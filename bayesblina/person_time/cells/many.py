@@ -18,6 +18,7 @@ from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.episodes import AT_RISK
 from bayesblina.core.intervals import default_cuts
 from bayesblina.patients.cohort import Cohort
+from bayesblina.person_time.binding import bind
 from bayesblina.person_time.cells.assembling import (
     Sums,
     assemble,
@@ -37,7 +38,7 @@ from bayesblina.person_time.cells.singles import patients_in_groups
 from bayesblina.person_time.cells.value import PersonTime
 from bayesblina.person_time.compression import Compression, number_of_patterns, plan
 from bayesblina.person_time.follow_up import effect_kinds, late_begins
-from bayesblina.person_time.question import Question, bind
+from bayesblina.person_time.question import Question
 from bayesblina.person_time.segments import Course, course_of
 from bayesblina.person_time.tabulation import (
     AtRisk,

@@ -26,6 +26,7 @@ from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.scan import CohortScan
 from bayesblina.patients.scan.passes import PARTS, on_executors
 from bayesblina.patients.scan.settling import STAYS, stays_of_lists, type_of_lists
+from bayesblina.person_time.binding import bind
 from bayesblina.person_time.cells.assembling import (
     Sums,
     assemble,
@@ -55,7 +56,7 @@ from bayesblina.person_time.cells.survey import Survey, survey
 from bayesblina.person_time.cells.value import PersonTime
 from bayesblina.person_time.compression import compress as nodes_for
 from bayesblina.person_time.follow_up import LeftOut, effect_kinds
-from bayesblina.person_time.question import Question, bind
+from bayesblina.person_time.question import Question
 from bayesblina.person_time.segments import course_of, reasons
 
 

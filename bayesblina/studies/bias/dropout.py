@@ -20,7 +20,7 @@ from bayesblina.core.errors import (
 )
 from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.estimands.ratios import hazard_ratio
-from bayesblina.hazards.likelihood import hazards_of_patients
+from bayesblina.hazards.log_hazards import hazards_of_patients
 from bayesblina.hazards.parts import Free
 from bayesblina.inference.convergence import ESS, R_HAT, SamplerSettings, ess_bulk, ess_tail, rhat
 from bayesblina.inference.fitting import Fit, fit_person_time, weights_of

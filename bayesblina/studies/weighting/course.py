@@ -19,8 +19,9 @@ from bayesblina.core.intervals import TIE_TOLERANCE, snap, validate_cuts
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.readers.history import checked_history
 from bayesblina.patients.readers.sources import load_table
+from bayesblina.person_time.binding import at_visits
 from bayesblina.person_time.follow_up import Episodes, find_episodes
-from bayesblina.person_time.question import Question, at_visits
+from bayesblina.person_time.question import Question
 from bayesblina.studies.weighting.pieces import (
     POINTS,
     Changes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 import bayesblina as bb
 from bayesblina.core.errors import SpecError
-from bayesblina.hazards.build import build_model, with_weights
+from bayesblina.hazards.build import BuiltModel, build_model, with_weights
 from bayesblina.hazards.definition import load_model
 from bayesblina.hazards.effects import make_design
 from bayesblina.hazards.gaps import gap_terms
@@ -30,7 +31,7 @@ PRIMARY = load_model("primary")
 Floats = NDArray[np.float64]
 
 
-def asked(mechanism: str) -> bb.Question:
+def asked(mechanism: Any) -> bb.Question:
     return bb.Question(exposed="m", eligible_from="c", starts_until=mechanism)
 
 
@@ -42,7 +43,7 @@ def with_age(seed: int, size: int, mechanism: str) -> pd.DataFrame:
 def draws_of(person_time: PersonTime, count: int = 3) -> xr.Dataset:
     """Draw parameters at random, laid out as a posterior."""
     rng, intervals = np.random.default_rng(5), person_time.table.sizes["interval"]
-    shapes = {
+    shapes: dict[str, tuple[tuple[str, ...], tuple[int, ...], float]] = {
         "log_baseline": (("endpoint", "interval"), (1, intervals), -3.0),
         "log_hazard_ratio": (("endpoint", "effect"), (1, 1), -0.3),
     }
@@ -78,6 +79,7 @@ def integrated(table: pd.DataFrame, person_time: PersonTime, draws: xr.Dataset) 
         baseline = np.exp(chosen["log_baseline"].values[0])
         ratio = float(np.exp(chosen["log_hazard_ratio"].values[0, 0]))
         slope = float(chosen["coefficient"].values[0, 0]) if "coefficient" in chosen else 0.0
+        row: Any
         for i, row in enumerate(table.itertuples()):
             own = float(np.exp(slope * standard[i]))
             start = np.inf if np.isnan(row.m) else float(row.m)
@@ -131,9 +133,9 @@ def test_patients_likelihoods_are_integrals_over_the_gaps(mechanism: str) -> Non
     np.testing.assert_allclose(total_log_likelihood(draws, person_time, design), own.sum(axis=0))
 
 
-def density(built: object, draws: xr.Dataset, row: int) -> float:
+def density(built: BuiltModel, draws: xr.Dataset, row: int) -> float:
     """Evaluate a model's log-likelihood by PyMC at a point in the sampler's coordinates."""
-    model = built.model  # type: ignore[attr-defined]
+    model = built.model
     graph = model.replace_rvs_by_values(model.potentials)[0]
     function = model.compile_fn(
         graph, inputs=model.value_vars, mode="FAST_COMPILE", on_unused_input="ignore"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,8 +17,8 @@ from bayesblina.person_time.visits import Gaps, StartCells, choose_start_cells, 
 from tests.visits import at_visits, cohort_of
 
 
-def question(starts_until: str | None = "found", **kwargs: object) -> bb.Question:
-    return bb.Question(exposed="m", eligible_from="c", starts_until=starts_until, **kwargs)
+def question(starts_until: Any = "found", lag: float = 0.0) -> bb.Question:
+    return bb.Question(exposed="m", eligible_from="c", starts_until=starts_until, lag=lag)
 
 
 def one(**columns: float | None) -> bb.Cohort:
@@ -103,6 +105,7 @@ def test_person_time_is_a_loops(seed: int, mechanism: str) -> None:
     time = np.zeros((3, 2))
     gaps: dict[tuple[int, int], float] = {}
     found = 0
+    row: Any
     for row in table.itertuples():
         start = np.inf if np.isnan(row.m) else row.m
         free = max(row.last, row.c)
@@ -193,7 +196,7 @@ def test_events_spread_evenly() -> None:
         ({"landmark": 3.0}, "leave the Question's landmark out"),
     ],
 )
-def test_what_must_be_said(asked: dict[str, object], said: str) -> None:
+def test_what_must_be_said(asked: dict[str, Any], said: str) -> None:
     with pytest.raises(SpecError, match=said):
         bb.person_time(
             one(),

@@ -13,6 +13,7 @@ import bayesblina
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Reading patients": (
         "patients.readers",
+        "patients.calendar",
         "patients.cohort",
         "patients.declarations",
         "patients.scan",

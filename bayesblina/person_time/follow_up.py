@@ -220,7 +220,7 @@ def find_episodes(
                 own[3 * position + 1],
                 eligible,
                 transplant,
-                _landmarks(cohort, own[2 * position + 1], eligible, landmark[0]),
+                _landmarks(cohort, own[3 * position + 1], eligible, landmark[0]),
             ),
             own[3 * position + 2] if at_visits(cohort.endpoints[name]) else None,
             question.starts_until == "event",

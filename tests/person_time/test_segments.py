@@ -221,4 +221,5 @@ def test_reasons_are_told_in_their_order() -> None:
         "came under observation after the landmark": {"late", "late and transplanted"},
         "transplanted by the start of eligibility or the landmark": {"transplanted"},
     }
-    assert [one.reason for one in found] == list(reasons(question))
+    # The last one is of events that are found at visits.
+    assert [one.reason for one in found] == list(reasons(question))[:-1]

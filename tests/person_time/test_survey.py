@@ -83,7 +83,7 @@ def test_the_spread_of_blocks_is_that_of_all() -> None:
     for spread in (whole, merged):
         assert spread.sd[0] == pytest.approx(together.std(), rel=1e-12)
         assert (spread.low[0], spread.high[0]) == (together.min(), together.max())
-        assert spread.bounds[0].reasons.tolist() == [0, 5, 0, 0, 0, 0, 50]
+        assert spread.bounds[0].reasons.tolist() == [0, 5, 0, 0, 0, 0, 0, 50]
         assert spread.left_out(0, 1) == ("7", "8", "9", "10", "11")
 
 

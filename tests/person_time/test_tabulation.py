@@ -397,7 +397,7 @@ def test_parts_keep_their_ends_and_transplants() -> None:
 def test_bounds_of_time_at_risk() -> None:
     risk = at_risk(BLOCK, course(*TWO), "os")
     found = bounds_of(risk)
-    reasons = [0] * 7
+    reasons = [0] * (AT_RISK + 1)
     reasons[OVER_BY_START], reasons[AT_RISK] = 1, 3
     assert found.reasons.tolist() == reasons
     assert (found.first_begin, found.last_begin, found.last_exit) == (0.0, 1.0, 9.0)
@@ -417,7 +417,7 @@ def test_bounds_of_time_at_risk() -> None:
     assert (both.first_begin, both.last_begin, both.last_exit) == (0.0, 1.0, 9.0)
     assert (both.time_at_risk, both.events) == (17.5 + 1.5 * size, 6149.0)
     none = merged_bounds([])
-    assert none.reasons.tolist() == [0] * 7
+    assert none.reasons.tolist() == [0] * (AT_RISK + 1)
     assert (none.first_begin, none.last_begin, none.last_exit) == (np.inf, 0.0, 0.0)
     assert (none.time_at_risk, none.events) == (0, 0)
 

@@ -136,6 +136,7 @@ def assemble(
     size: int,
     by_patient: bool = False,
     weighted: bool = False,
+    spread: bool = False,
     courses: tuple[str, str] | None = None,
     recorded: Mapping[str, str | None] | None = None,
     includes: Mapping[str, Sequence[str]] | None = None,
@@ -144,6 +145,7 @@ def assemble(
     """Make the table of an `PersonTime`, of the states that anybody is ever in.
 
     `terms`: covariate terms of each group, which is a pattern unless covariates are compressed.
+    `spread`: whether events that were found at visits are spread over their gaps.
     `recorded`: how the events of each endpoint are declared to be recorded; None if nothing is
     declared.
     `includes`: which endpoints each is declared to include; None if nothing is declared.
@@ -196,12 +198,12 @@ def assemble(
     )
     if layout is not None:
         table.attrs["layout"] = layout.to_json()
-    _require_conservation(endpoints, sums, table, size=size, weighted=weighted)
+    _require_conservation(endpoints, sums, table, size=size, fractions=weighted or spread)
     return table
 
 
 def _require_conservation(
-    endpoints: Sequence[str], sums: Sums, table: xr.Dataset, *, size: int, weighted: bool
+    endpoints: Sequence[str], sums: Sums, table: xr.Dataset, *, size: int, fractions: bool
 ) -> None:
     """Raise unless person-time, events and patients are all accounted for."""
     cells = ("interval", "phase", "pattern")
@@ -212,12 +214,11 @@ def _require_conservation(
     for index, name in enumerate(endpoints):
         at_risk, expected = float(sums.time_at_risk[index]), float(sums.event_count[index])
         largest = max(at_risk, float(sums.contributors[index] * sums.last_exit[index]))
-        fractions = weighted or sums.events.dtype.kind == "f"
         rounding = 1e-9 * expected if fractions or not exact else 0.0
         if not abs(time[index] - at_risk) <= 1e-9 * largest:
             failures.append((name, f"person-time {time[index]:.17g} of {at_risk:.17g}"))
         if not abs(events[index] - expected) <= rounding:
-            shown = f"{expected:.17g}" if weighted else f"{expected:.0f}"
+            shown = f"{expected:.17g}" if fractions else f"{expected:.0f}"
             failures.append((name, f"{events[index]} events of {shown}"))
         used, out = int(sums.contributors[index]), int(sums.left_out[index])
         if used + out != size:

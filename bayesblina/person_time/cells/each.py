@@ -78,6 +78,7 @@ def tabulate_each(
         size=cohort.size if labelled.persons is None else int(labelled.persons.max()) + 1,
         by_patient=by_patient,
         weighted=weight is not None and bool((weight[used] != 1.0).any()),
+        spread=any(own.gaps is not None for own in episodes.values()),
         courses=courses,
         recorded=recorded_of(cohort.endpoints, list(episodes), courses),
         includes=includes_of(cohort.endpoints, list(episodes)),

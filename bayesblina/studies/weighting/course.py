@@ -20,7 +20,7 @@ from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.readers.history import checked_history
 from bayesblina.patients.readers.sources import load_table
 from bayesblina.person_time.follow_up import Episodes, find_episodes
-from bayesblina.person_time.question import Question
+from bayesblina.person_time.question import Question, at_visits
 from bayesblina.studies.weighting.pieces import (
     POINTS,
     Changes,
@@ -129,6 +129,12 @@ def _require(
     for name, value in zip(("landmark", "reference", "lag"), given, strict=True):
         if value is not None:
             raise SpecError(f"Weights are for a question without a {name}: leave it out.")
+    if endpoint in cohort.endpoints and at_visits(cohort.endpoints[endpoint]):
+        raise SpecError(
+            f"Weights need to know who has had the event when somebody starts, and events of "
+            f"{endpoint} are found at visits: fit the question without weights, its confounders "
+            "as covariates."
+        )
     if question.transplant == "phase":
         raise SpecError("Weights know of no state after transplant: choose 'censor' or 'ignore'.")
     if question.stepped:

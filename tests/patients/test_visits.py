@@ -249,6 +249,17 @@ def test_visits_and_endpoints_need_each_other() -> None:
         read(time="id")
 
 
+def test_patients_in_an_engine_are_refused() -> None:
+    with pytest.raises(SpecError, match="need patients in memory: read them with read_cohort"):
+        bb.scan_cohort(
+            PEOPLE.assign(last=LAST),
+            patient="id",
+            unit="months",
+            endpoints={"rfs": bb.Endpoint(time="rfs", event="failed", last_negative="last")},
+            phases=bb.Phases(maintenance="maintenance"),
+        )
+
+
 def dated(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """Turn months, which are days here, into dates."""
     days = pd.Timestamp("2015-01-01") + pd.to_timedelta(table[column], unit="D")

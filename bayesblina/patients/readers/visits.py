@@ -91,7 +91,7 @@ def require_visits(waiting: list[str], visits: Visits | None) -> None:
     )
 
 
-class _Declared(Protocol):
+class _SaysOfVisits(Protocol):
     """What every declaration of an endpoint says of visits."""
 
     @property
@@ -103,7 +103,7 @@ class _Declared(Protocol):
         """The column of last visits without it."""
 
 
-def waiting_for_visits(endpoints: Mapping[str, _Declared]) -> list[str]:
+def waiting_for_visits(endpoints: Mapping[str, _SaysOfVisits]) -> list[str]:
     """List the endpoints whose last visits a table of visits has to give."""
     return [
         name
@@ -138,7 +138,7 @@ def read_visits(
     name = name if part_of is None else part_of
     require_roles({f"visit's {role}": column for role, column in visits.columns.items()}, ())
     require_columns(frame, visits.columns.values(), name)
-    reading = _Reading(visits, frame, columns, days)
+    reading = _VisitReading(visits, frame, columns, days)
     if part_of is not None:
         reading.columns.row_numbers = None
     last = last_seen(outcomes) if days is None else _latest_day(days)
@@ -175,7 +175,7 @@ def _latest_day(days: VisitDays) -> Floats:
     return np.where(np.isnan(last), np.inf, last)
 
 
-class _Reading:
+class _VisitReading:
     """Reads a table of visits: `bayesblina.patients.visits.VisitFindings` about its rows."""
 
     def __init__(

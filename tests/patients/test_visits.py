@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import bayesblina as bb
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.subsets import take_patients
 
 NAN = np.nan
 
@@ -142,6 +143,29 @@ def test_a_column_of_its_own_says_the_same() -> None:
     np.testing.assert_array_equal(
         cohort.endpoints["pfs"].known_free, [3.0, 9.0, 12.0, -np.inf, 8.0, 3.0, NAN, 4.0]
     )
+
+
+@pytest.mark.parametrize("starts_until", ["found", "event"])
+def test_parts_of_a_cohort_keep_what_is_known(starts_until: Any) -> None:
+    """a and d have the event in (3, 6] and (1, 5]; all of c and b is exact."""
+    cohort = read()
+    some = take_patients(cohort, np.array([0, 1, 2, 3]))
+    np.testing.assert_array_equal(some.endpoints["rfs"].last_negative, LAST[:4])
+    question = bb.Question(
+        exposed="maintenance",
+        eligible_from="entry",
+        endpoints=("rfs",),
+        starts_until=starts_until,
+    )
+    person_time = bb.person_time(some, question, cuts=[4.0])
+    found = person_time.visits
+    assert found is not None
+    # By cell of interval and state: from 3 on in maintenance, from 1 on before it.
+    parts = zip(found["part_cell"].values, found["part_length"].values, strict=True)
+    assert list(parts) == [(1, 1.0), (3, 2.0), (0, 3.0), (2, 1.0)]
+    exact = found["person_time"].values[0].sum(axis=-1)
+    np.testing.assert_allclose(exact, [[1.0 + 3.0 + 2.0, 1.0 + 1.0], [5.0, 8.0]])
+    np.testing.assert_array_equal(found["events"].values[0].sum(axis=-1), [[0, 0], [0, 1]])
 
 
 @pytest.mark.parametrize(

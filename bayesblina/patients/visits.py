@@ -47,6 +47,10 @@ class Visits:
     ignore
         Texts that say neither, such as ``"not evaluable"``; an empty result is ``""``. Any other
         text is refused.
+    counted
+        How `time` counts visits: as the patients' times do, in their unit or by dates; or in
+        ``"study days"``, as CDISC's ADY, where patients have dates: day 1 is the day of the origin
+        and day -1 the one before.
     leave_out
         What is left out, and counted, where it would be refused: visits of ``"strangers"``
         (patients who are not in the cohort), and those ``"after"`` the end of all of a patient's
@@ -83,6 +87,7 @@ class Visits:
     negative: Sequence[str]
     positive: Sequence[str]
     ignore: Sequence[str] = ()
+    counted: Literal["study days"] | None = None
     leave_out: Sequence[LeaveOutVisits] = ()
 
     def __post_init__(self) -> None:
@@ -103,6 +108,8 @@ class Visits:
         twice = sorted({text for text in texts if texts.count(text) > 1})
         if twice:
             raise SpecError(f"Visits: the result {twice[0]!r} stands twice; each says one thing.")
+        if self.counted not in (None, "study days"):
+            raise SpecError(f"counted must be 'study days', or be left out, got {self.counted!r}.")
         if isinstance(self.leave_out, str) or not set(self.leave_out) <= set(LEFT_OUT_VISITS):
             raise SpecError(
                 f"leave_out must list some of {', '.join(LEFT_OUT_VISITS)}, got {self.leave_out!r}."

@@ -140,6 +140,8 @@ class VisitsSection(Section):
     negative: Names
     positive: Names
     ignore: list[str] = Field(default_factory=list)
+    # "study days", as CDISC's ADY, of patients with dates; by default as the patients' times.
+    counted: Literal["study days"] | None = None
     leave_out: list[Literal["strangers", "after"]] = Field(default_factory=list)
 
 

@@ -66,6 +66,26 @@ def test_evaluations_are_visits(same_day: Any, later: float) -> None:
     assert rules["visits before coming under observation for rfs say nothing of it"] == ("P1",)
 
 
+def test_study_days_have_no_zero() -> None:
+    """ADY of the same rows: P1 -12, 31, 211, 301; P2 31, 366; P3 20; P4 154; P1 211."""
+    days = [-12, 31, 211, 301, 31, 366, 20, 154, 211]
+    asked: dict[str, Any] = {"endpoints": {"os": OS, "rfs": RFS}, "filters": OVERALL}
+    table = adrs(ADY=days).drop(columns="ADT")
+    counted = visits(table, time="ADY", counted="study days")
+    by_days, by_dates = (read(ex=adex(), visits=said, **asked) for said in (counted, visits()))
+    np.testing.assert_array_equal(by_days.endpoints["rfs"].last_negative, LAST)
+    assert [one.rule for one in by_days.repairs] == [one.rule for one in by_dates.repairs]
+    for wrong in (0, 2.5):
+        with pytest.raises(DataError, match="ADY: study days of 0, or with fractions"):
+            read(
+                ex=adex(),
+                visits=visits(table.assign(ADY=wrong), time="ADY", counted="study days"),
+                **asked,
+            )
+    with pytest.raises(SpecError, match="counted must be 'study days'"):
+        visits(counted="days")
+
+
 def test_evaluations_beside_aval_are_at_its_end() -> None:
     """AVAL counts the last day, in months of two digits here."""
     days = [361, 366, 31, 366, 271, 336, 306]

@@ -267,6 +267,8 @@ def test_visits_and_endpoints_need_each_other() -> None:
         ):
             with pytest.raises(SpecError, match=message):
                 kind("no such file.csv", endpoints={"rfs": wrong}, visits=table, **options)
+    with pytest.raises(SpecError, match="study days count from a date, and these patients have"):
+        read(counted="study days")
     with pytest.raises(DataError, match="month: no such column"):
         read(VISITS.rename(columns={"month": "day"}))
     with pytest.raises(SpecError, match="'id' is declared as visit's patient and as visit's time"):

@@ -15,7 +15,13 @@ from bayesblina.patients.cohort import Repair
 from bayesblina.patients.declarations import NO_VISITS, Recorded
 from bayesblina.patients.outcomes import Outcome, exact_events, last_seen
 from bayesblina.patients.readers.columns import Columns, examples_of
-from bayesblina.patients.readers.dates import ISO, PartialDates
+from bayesblina.patients.readers.dates import (
+    ISO,
+    STUDY_DAYS_EXPECTED,
+    STUDY_DAYS_FOUND,
+    PartialDates,
+    from_study_days,
+)
 from bayesblina.patients.readers.sources import (
     hashes,
     load_table,
@@ -132,7 +138,14 @@ def read_visits(
     """
     if visits is None:
         return VisitsRead(outcomes=dict(outcomes))
-    refuse(unit_fault(unit))
+    refuse(
+        unit_fault(unit),
+        (
+            days is None and visits.counted is not None,
+            "visits: study days count from a date, and these patients have times: give the visits' "
+            "times, or read the patients' dates.",
+        ),
+    )
     raise_problems(columns.problems, source)
     frame, name = load_table(visits.table)
     name = name if part_of is None else part_of
@@ -267,6 +280,10 @@ class _VisitReading:
         column = self.visits.time
         if days is None:
             return self.columns.times(column, few=True)
+        if self.visits.counted == "study days":
+            counted, wrong = from_study_days(self.columns.numbers(column))
+            self.columns.report(column, wrong, STUDY_DAYS_FOUND, STUDY_DAYS_EXPECTED)
+            return np.where(patient >= 0, days.zero[np.maximum(patient, 0)] + counted, np.nan)
         if days.partial_dates == "refuse":
             return self.columns.dates(column)
         # An event is found at the first positive visit, and at none without the event.

@@ -247,7 +247,8 @@ def latest_negative(
     )
     counted = negative & ~(event & at_end)
     latest = np.full(size, -np.inf)
-    np.maximum.at(latest, who[counted], np.where(at_end, end, time)[counted])
+    settled = np.where(at_end, end, np.fmax(time, entry))
+    np.maximum.at(latest, who[counted], settled[counted])
     return np.where(np.isfinite(latest), latest, np.nan)
 
 

@@ -15,6 +15,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "patients.readers",
         "patients.cohort",
         "patients.declarations",
+        "patients.visits",
         "patients.scan",
     ),
     "The question, and who is at risk": ("person_time.question", "person_time.cells"),

@@ -58,12 +58,12 @@ from .output.report.results import read_results as read_results
 from .patients.calendar import Calendar as Calendar
 from .patients.cohort import Cohort as Cohort
 from .patients.declarations import Courses as Courses
+from .patients.declarations import DatedEndpoint as DatedEndpoint
 from .patients.declarations import Endpoint as Endpoint
 from .patients.declarations import Phase as Phase
 from .patients.declarations import Phases as Phases
 from .patients.readers import AdamCourses as AdamCourses
 from .patients.readers import AdamEndpoint as AdamEndpoint
-from .patients.readers import DatedEndpoint as DatedEndpoint
 from .patients.readers import Repairs as Repairs
 from .patients.readers import read_adam as read_adam
 from .patients.readers import read_cohort as read_cohort
@@ -72,6 +72,7 @@ from .patients.readers import read_dated_cohort as read_dated_cohort
 from .patients.readers import read_history as read_history
 from .patients.scan import CohortScan as CohortScan
 from .patients.scan import scan_cohort as scan_cohort
+from .patients.visits import Visits as Visits
 from .person_time.cells import PersonTime as PersonTime
 from .person_time.cells import person_time as person_time
 from .person_time.question import Question as Question

@@ -231,7 +231,7 @@ def _lines_of_visits(
         (AT_FIRST_VISIT, happened & ~visited),
         (AMONG_VISITS, happened & exact),
         (FREE_UNTIL_CONTACT if trusted else FREE_UNTIL_VISIT, free & (visited | trusted)),
-        (NEVER_VISITED, free & ~visited & ~trusted),
+        (NEVER_VISITED, free & ~(visited | trusted)),
     ]
     return [
         line(rows, step="recorded", what=what, events=int((rows & happened).sum()))

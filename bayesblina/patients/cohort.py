@@ -326,7 +326,8 @@ class Cohort:
         -------
         pandas.DataFrame
             Columns ``patient``, ``endpoint``, ``start``, ``stop``, ``event`` (0 or 1), ``phase``;
-            with `cuts` also ``interval``; then the covariates and ``transplant``, if known.
+            with `cuts` also ``interval``; then the covariates and ``transplant``, if known, and
+            ``last_negative`` of endpoints whose events are found at visits, if any is.
             `bayesblina.read_counting_process` reads it back. Rows of periods of a `Calendar` are
             rows of their patient; to be read back, their covariate is left out and the calendar
             given again.
@@ -347,7 +348,9 @@ class Cohort:
         """
         names = list(self.endpoints) if endpoint is None else [endpoint]
         columns = ["patient", "endpoint", "start", "stop", "event", "phase", "interval"]
-        taken = [name for name in (*columns, "transplant") if name in self.covariates]
+        visited = any(own.last_negative is not None for own in self.endpoints.values())
+        columns += ["transplant", *(["last_negative"] if visited else [])]
+        taken = [name for name in columns if name in self.covariates]
         if taken:
             raise SpecError(f"Rename the covariate '{taken[0]}': a column has that name.")
         bounds, states, state = self._bounds()
@@ -360,7 +363,11 @@ class Cohort:
                     f"The cohort has no endpoint '{name}'. {nearest(name, self.endpoints)}"
                 )
             outcome = self.endpoints[name]
-            edges, time, entry, inner = snap([bounds, outcome.time, outcome.entry, wanted])
+            last = outcome.last_negative
+            negative = np.full(self.size, np.nan) if last is None else last
+            edges, time, entry, inner, negative = snap(
+                [bounds, outcome.time, outcome.entry, wanted, negative]
+            )
             seen = np.flatnonzero(np.isfinite(entry))
             row, number, start, stop = cut_follow_up(edges[:, seen], entry[seen], time[seen])
             who = seen[row]
@@ -388,6 +395,7 @@ class Cohort:
                         **extra,
                         **{key: covariate.shown(who) for key, covariate in self.covariates.items()},
                         **({} if self.transplant is None else {"transplant": self.transplant[who]}),
+                        **({"last_negative": negative[who]} if visited else {}),
                     }
                 )
             )

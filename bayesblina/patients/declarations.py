@@ -41,7 +41,7 @@ EventFreeUntil = Literal["last_negative", "last_contact"]
 NO_VISITS = (
     "recorded='visits' needs to know since when: an event that is found at a visit happened at "
     "some time since the last visit without it. Name the column with the time of that visit with "
-    "last_negative, or pass a table of all visits (visits=Visits(...))"
+    "last_negative, or give a table of all visits (visits=Visits(...))"
 )
 
 
@@ -123,6 +123,53 @@ class Endpoint:
     time: str
     event: str
     entry: str | None = None
+    recorded: Recorded | None = None
+    includes: Sequence[str] = ()
+    last_negative: str | None = None
+    event_free_until: EventFreeUntil = "last_negative"
+
+    def __post_init__(self) -> None:
+        recorded = recorded_at_visits(self.recorded, self.last_negative, self.event_free_until)
+        object.__setattr__(self, "recorded", recorded)
+        object.__setattr__(self, "includes", require_includes(self.includes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatedEndpoint:
+    """Columns of one endpoint given by dates.
+
+    Parameters
+    ----------
+    date
+        Column with the date of the event or of censoring.
+    event
+        Column with 1 (event) or 0 (censored).
+    origin
+        Column with the date from which the patient is under observation for this endpoint, where
+        that is not the common origin (delayed entry, such as remission for relapse-free
+        survival); a missing date means that the patient never was.
+    recorded, includes, event_free_until
+        How events are recorded, what other endpoints' events are among them, and until when
+        patients without one found at visits are followed up, as for `Endpoint`.
+    last_negative
+        Column with the date of the last visit at which the patient was found event-free, as for
+        `Endpoint`: that of the event itself where its date is exact. A visit is at that time of
+        its day at which follow-up ends (`same_day` of `bayesblina.read_dated_cohort`).
+
+    Raises
+    ------
+    SpecError
+        As for `Endpoint`.
+
+    Examples
+    --------
+    >>> DatedEndpoint(date="relapse_or_last_seen", event="relapsed", origin="remission").origin
+    'remission'
+    """
+
+    date: str
+    event: str
+    origin: str | None = None
     recorded: Recorded | None = None
     includes: Sequence[str] = ()
     last_negative: str | None = None

@@ -32,6 +32,11 @@ TRANSPLANT = r"transplant|sct"
 # Endpoints of which death is mostly an event, as drafted: numbered from the second on.
 INCLUDES_DEATH = r"[rped]fs(_\d+)?"
 DISEASE = rf"{RELAPSE}|remission|respon\w*"
+# Columns with the last visit at which patients were found without the event.
+LAST_VISIT = (
+    r"(last|latest)_?(neg\w*|visit|marrow|bma?|assess\w*|eval\w*|exam\w*|scan|disease_free)"
+    r"|neg\w*_(visit|marrow|assess\w*|eval\w*|exam\w*|scan)"
+)
 LATER = r"start|begin|end|exit|entry|respon\w*|remission|complete\w*"
 ID = r"(^|_)(id|subj|usubjid|patient)"
 DATE = r"\d{4}-\d{2}(-\d{2})?"
@@ -57,7 +62,10 @@ INCLUDES = """\
 # includes = ["os"]"""
 RECORDED = """\
 # "exact" if the events stand on the days on which they happened; "visits" if on
-# those of the visits at which they were found: no likelihood for that yet"""
+# those of the visits at which they were found. Each then lies between the last visit
+# without it, last_negative here or a table in [visits], and time; and [question]
+# says until when phases may start, starts_until"""
+LAST_VISITS = '# perhaps of use with "visits": last_negative = {}'
 
 # What `bayesblina.studies.simulate` puts before the number of a simulated patient.
 SYNTHETIC_ID = "SYN-"
@@ -82,6 +90,7 @@ class _Guess:
     dates: list[str] = field(default_factory=list)
     later: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
+    last_visits: list[str] = field(default_factory=list)
 
 
 def draft_study(path: str | PathLike[str], *, relative_to: str | PathLike[str] = ".") -> str:
@@ -160,7 +169,10 @@ def _guess(frame: pd.DataFrame) -> _Guess:
         and not _says(name, "age")
         and not (_says(name, NO_TIME) and not _says(name, TIME))
     ]
-    taken: set[str] = {*events, *guess.reversed}
+    # Missing where there was none, they would be taken for a start.
+    guess.last_visits = [name for name in times if _says(name, LAST_VISIT)]
+    times = [name for name in times if name not in guess.last_visits]
+    taken: set[str] = {*events, *guess.reversed, *guess.last_visits}
     _find_endpoints(guess, events, times, taken, numbers)
     _find_phases(guess, times, taken, numbers)
     kept = [name for name in left if name not in {*taken, *guess.dates, *guess.repeated}]
@@ -398,6 +410,12 @@ def _data_section(guess: _Guess, file: str) -> list[str]:
     ]
 
 
+def _recorded(guess: _Guess) -> list[str]:
+    """Write what has to be decided of events that may have been found at visits."""
+    named = [LAST_VISITS.format(_quote(name)) for name in guess.last_visits]
+    return [RECORDED, *named, f"recorded = {_quote(CHOOSE)}"]
+
+
 def _endpoint_sections(guess: _Guess) -> list[str]:
     """Write the endpoints, each with what has to be decided of it."""
     deaths = any(guessed == "os" for guessed, *_ in guess.endpoints)
@@ -415,6 +433,6 @@ def _endpoint_sections(guess: _Guess) -> list[str]:
             f"event = {_quote(event)}",
             *([ENTRY, f"entry = {_quote(entry)}"] if entry else []),
             *([INCLUDES] if deaths and re.fullmatch(INCLUDES_DEATH, name) else []),
-            *([RECORDED, f"recorded = {_quote(CHOOSE)}"] if relapse else []),
+            *(_recorded(guess) if relapse else []),
         ]
     return lines

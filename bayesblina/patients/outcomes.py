@@ -103,19 +103,25 @@ class Outcome:
         )
 
 
+def exact_events(endpoints: Mapping[str, Outcome], name: str, *, unit: str) -> NDArray[np.bool_]:
+    """Find whose event is at the time of an included endpoint's event, such as a death."""
+    outcome = endpoints[name]
+    exact = np.zeros(outcome.time.size, dtype=bool)
+    for included in outcome.includes:
+        if included in endpoints:
+            other = endpoints[included]
+            exact |= other.event & tie_of(unit).near(other.time, outcome.time, InMemory())
+    return np.asarray(outcome.event & exact)
+
+
 def with_exact_events(endpoints: Mapping[str, Outcome], *, unit: str) -> dict[str, Outcome]:
     """Take events at the time of an included endpoint's event, such as deaths, for exact."""
-    arithmetic, settled = InMemory(), dict(endpoints)
+    settled = dict(endpoints)
     for name, outcome in endpoints.items():
         if outcome.last_negative is None:
             continue
-        exact = np.zeros(outcome.time.size, dtype=bool)
-        for other in (
-            endpoints[included] for included in outcome.includes if included in endpoints
-        ):
-            exact |= other.event & tie_of(unit).near(other.time, outcome.time, arithmetic)
-        near = tie_of(unit).near(outcome.last_negative, outcome.time, arithmetic)
-        exact = outcome.event & (exact | near)
+        near = tie_of(unit).near(outcome.last_negative, outcome.time, InMemory())
+        exact = exact_events(endpoints, name, unit=unit) | (outcome.event & near)
         settled[name] = replace(
             outcome, last_negative=np.where(exact, outcome.time, outcome.last_negative)
         )

@@ -19,7 +19,14 @@ from bayesblina.core.files import read_toml
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
 from bayesblina.hazards.priors import explain
 from bayesblina.patients.cohort import Cohort
-from bayesblina.patients.declarations import Courses, Endpoint, Phase, Phases
+from bayesblina.patients.declarations import (
+    NO_VISITS,
+    Courses,
+    Endpoint,
+    Phase,
+    Phases,
+    recorded_at_visits,
+)
 from bayesblina.patients.readers import (
     AdamCourses,
     AdamEndpoint,
@@ -31,6 +38,7 @@ from bayesblina.patients.readers import (
 from bayesblina.patients.readers.columns import CovariateKind
 from bayesblina.patients.readers.sources import load_table, missing_columns
 from bayesblina.patients.scan import CohortScan, scan_cohort
+from bayesblina.patients.visits import Visits
 from bayesblina.person_time.onsets import AdverseEvents, adverse_events
 from bayesblina.person_time.question import Question
 from bayesblina.studies import weighting, what_if
@@ -81,6 +89,7 @@ class Study:
                 same_day=adam.same_day,
                 date_format=adam.date_format,
                 zero_doses=adam.zero_doses,
+                visits=self._visits(),
                 repairs=None if adam.repairs is None else Repairs(**adam.repairs.model_dump()),
                 synthetic=adam.synthetic,
                 calendar=calendar,
@@ -113,6 +122,7 @@ class Study:
             phases=phases,
             covariates=covariates,
             transplant=data.transplant,
+            visits=self._visits(),
             repairs=None if data.repairs is None else Repairs(**data.repairs.model_dump()),
             synthetic=data.synthetic,
             calendar=calendar,
@@ -128,11 +138,19 @@ class Study:
         named = self.content.phases.items()
         return Phases.from_dict({name: Phase(**columns.model_dump()) for name, columns in named})
 
+    def _visits(self) -> Visits | None:
+        """Take the table of visits."""
+        visits = self.content.visits
+        if visits is None:
+            return None
+        return Visits(self.path.parent / visits.file, **visits.model_dump(exclude={"file"}))
+
     def files(self) -> tuple[Path, ...]:
         """Name the files with patients: that of one row each comes first."""
         content = self.content
         history = None if content.weighting is None else content.weighting.history
-        sections = (content.data, content.courses, content.adam, content.adverse_events, history)
+        tables = (content.data, content.courses, content.adam, content.visits)
+        sections = (*tables, content.adverse_events, history)
         names = [getattr(section, key, None) for section in sections for key in FILES]
         return tuple(self.path.parent / name for name in names if name is not None)
 
@@ -290,7 +308,7 @@ def read_study(path: str | PathLike[str]) -> Study:
     """
     content = _read(Path(path), StudyFile, what="study file")
     problems = [f"question.{problem}" for problem in _unknown_names(content)]
-    problems += _unknown_inclusions(content)
+    problems += [*_unknown_inclusions(content), *_unknown_visits(content)]
     if problems:
         raise SpecError(listed(problems, source=Path(path).name))
     return Study(path=Path(path), content=content)
@@ -315,6 +333,32 @@ def _unknown_inclusions(content: StudyFile) -> list[str]:
     )
     included = {name: tuple(endpoint.includes) for name, endpoint in endpoints.items()}
     return [f"{where}{problem}" for problem in problems_of_includes(included)]
+
+
+def _unknown_visits(content: StudyFile) -> list[str]:
+    """Find endpoints that say too little, or too much, of the visits at which events are found."""
+    where, endpoints = (
+        ("adam.", content.adam.endpoints) if content.adam else ("", content.endpoints)
+    )
+    problems, waiting = [], False
+    for name, endpoint in endpoints.items():
+        try:
+            recorded = recorded_at_visits(
+                endpoint.recorded, endpoint.last_negative, endpoint.event_free_until
+            )
+        except SpecError as error:
+            problems.append(f"{where}endpoints.{name}: {error}")
+            continue
+        if recorded == "visits" and endpoint.last_negative is None:
+            waiting = True
+            if content.visits is None:
+                problems.append(f"{where}endpoints.{name}: {NO_VISITS}, [visits] here.")
+    if content.visits is not None and not waiting:
+        problems.append(
+            "visits: no endpoint waits for them; say recorded = 'visits' of those whose events are "
+            "found at visits, and leave last_negative out."
+        )
+    return problems
 
 
 def _unknown_names(content: StudyFile) -> list[str]:

@@ -31,6 +31,7 @@ from bayesblina.studies.table_sections import (
     Share,
     Time,
     Unit,
+    VisitsSection,
     start_only,
 )
 
@@ -52,6 +53,9 @@ class QuestionSection(Section):
     ) = None
     steps: list[Positive] | None = Field(default=None, min_length=1)
     amount: Literal["time", "cycles", "dose"] = "time"
+    # Where events are found at visits: treatment goes on until then ("found"), or nobody starts a
+    # phase after the event, seen or not ("event").
+    starts_until: Literal["found", "event"] | None = None
 
 
 class PriorsSection(Section):
@@ -252,6 +256,8 @@ class StudyFile(Section):
     )
     # Their stays in phases, one row each, in which phases may recur; or [phases].
     courses: CoursesSection | None = None
+    # Their visits, one row each, at which events are found.
+    visits: VisitsSection | None = None
     # The patients in CDISC's datasets, with their endpoints and phases.
     adam: AdamSection | None = None
     calendar: CalendarSection | None = None
@@ -285,6 +291,8 @@ class StudyFile(Section):
 
     @model_validator(mode="after")
     def _patients(self) -> StudyFile:
+        if self.data is not None and self.data.engine == "duckdb" and self.visits is not None:
+            raise ValueError("[visits] are read in memory only: leave them out, or engine")
         if self.adam is not None:
             if self.data is not None or self.endpoints or self.phases or self.courses is not None:
                 raise ValueError(

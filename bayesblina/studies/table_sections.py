@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from bayesblina.core.errors import LARGEST_SEED, SpecError
 
@@ -24,22 +24,14 @@ def kinds_of_covariates(value: Any) -> Any:
     return dict.fromkeys(value)
 
 
-def known_recording(recorded: str | None) -> str | None:
-    """Refuse what there is no likelihood for."""
-    if recorded == "visits":
-        from bayesblina.patients.declarations import VISITS
-
-        raise ValueError(VISITS)
-    return recorded
-
-
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[list[Name], Field(min_length=1)]
 PartialDates = Literal["refuse", "first", "middle", "last"]
 Unit = Literal["days", "weeks", "months", "years"]
-Recorded = Annotated[Literal["exact", "visits"] | None, AfterValidator(known_recording)]
+Recorded = Literal["exact", "visits"] | None
+EventFreeUntil = Literal["last_negative", "last_contact"]
 Covariates = Annotated[
     dict[str, Literal["categorical", "continuous"] | None], BeforeValidator(kinds_of_covariates)
 ]
@@ -98,9 +90,14 @@ class EndpointSection(Section):
     event: Name
     entry: Name | None = None
     # How events are recorded: on the day on which they happened, or on that of the visit at which
-    # they were found (which is refused as long as there is no likelihood for it). Without it they
-    # are taken as exact, and results say so.
+    # they were found, which needs last_negative or [visits]. Without it they are taken as exact,
+    # and results say so.
     recorded: Recorded = None
+    # Column with the last visit at which the patient was found event-free; the event lies between
+    # it and time.
+    last_negative: Name | None = None
+    # Until when patients without an event that is found at visits are followed up.
+    event_free_until: EventFreeUntil = "last_negative"
     # Endpoints whose every event is an event of this one: ["os"] for relapse-free survival, which
     # deaths end. Patients who contradict it are refused; without it they are counted.
     includes: list[Name] = Field(default_factory=list)
@@ -139,6 +136,24 @@ class CoursesSection(Section):
     before_origin: Literal["refuse", "clip"] = "refuse"
 
 
+class VisitsSection(Section):
+    """``[visits]``: a table of visits, for endpoints with ``recorded = "visits"``."""
+
+    # The table, one row per visit, with dates where patients are those of [adam] (ADRS, say); a
+    # path from this file's folder.
+    file: Name
+    patient: Name
+    time: Name
+    result: Name
+    # Texts of the result: without the event, with it, and those that say neither.
+    negative: Names
+    positive: Names
+    ignore: list[str] = Field(default_factory=list)
+    # "study days", as CDISC's ADY, of patients with dates; by default as the patients' times.
+    counted: Literal["study days"] | None = None
+    leave_out: list[Literal["strangers", "after"]] = Field(default_factory=list)
+
+
 class CalendarSection(Section):
     """``[calendar]``: calendar dates at which follow-up is cut."""
 
@@ -170,8 +185,10 @@ class AdamEndpointSection(Section):
     paramcd: Name
     origin: Name | None = None
     some_patients: bool = False
-    # As in [endpoints.NAME].
+    # As in [endpoints.NAME]; last_negative is a column of ADTTE with dates.
     recorded: Recorded = None
+    last_negative: Name | None = None
+    event_free_until: EventFreeUntil = "last_negative"
     includes: list[Name] = Field(default_factory=list)
 
 
@@ -206,7 +223,7 @@ class AdamSection(Section):
     cycle: Name | None = None
     covariates: Covariates = Field(default_factory=dict)
     population: Name | None = None
-    filters: dict[Literal["ADSL", "ADTTE", "ADEX"], dict[str, Name | Names]] = Field(
+    filters: dict[Literal["ADSL", "ADTTE", "ADEX", "ADRS"], dict[str, Name | Names]] = Field(
         default_factory=dict
     )
     transplant: Name | None = None

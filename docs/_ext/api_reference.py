@@ -16,6 +16,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "patients.calendar",
         "patients.cohort",
         "patients.declarations",
+        "patients.visits",
         "patients.scan",
     ),
     "The question, and who is at risk": ("person_time.question", "person_time.cells"),

@@ -47,6 +47,7 @@ STUDY = FilePage(
         "DataSection": "read_cohort",
         "RepairsSection": "Repairs",
         "EndpointSection": "Endpoint",
+        "VisitsSection": "Visits",
         "PhaseSection": "Phase",
         "CoursesSection": "Courses",
         "CalendarSection": "Calendar",

@@ -23,6 +23,7 @@ from bayesblina.patients.cohort import Cohort
 from tests.core.attacks import account_of, information, recovered
 
 QUESTION = bb.Question(exposed="m", eligible_from="entry")
+NONE = float("nan")
 
 
 def cohort(exposed_events: int, *, patients: int = 80, seed: int = 3) -> Cohort:
@@ -320,3 +321,20 @@ def test_leave_one_out_does_not_tell_who_was_left_aside() -> None:
     shown = mask_loo(table, Masked(minimum=5))
     assert shown["evaluated"].tolist() == ["*", 86]
     assert shown["patients_above_limit"].tolist() == [9, 9]
+
+
+def test_how_events_are_recorded_adds_up() -> None:
+    """Three at their first visit would follow from all events and those recorded otherwise."""
+    rows = [
+        ("read", "", "patients in a table", 60, NONE),
+        ("observed", "rfs", "under observation", 60, 20),
+        ("recorded", "rfs", "at visits", 11, 11),
+        ("recorded", "rfs", "at the first visit", 3, 3),
+        ("recorded", "rfs", "exact", 6, 6),
+        ("recorded", "rfs", "event-free", 40, 0),
+    ]
+    table = pd.DataFrame(rows, columns=["step", "endpoint", "what", "patients", "events"])
+    table = table.assign(phase="", person_time=NONE)
+    hidden = mask_account(table, minimum=5).masked.hidden
+    assert {"3.patients", "3.events", "4.patients", "4.events"} <= hidden
+    assert not {"0.patients", "1.patients", "1.events", "2.patients", "5.patients"} & hidden

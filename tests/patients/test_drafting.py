@@ -149,6 +149,17 @@ def test_relapse_is_asked_how_it_was_recorded(
     assert endpoint.get("recorded") == ("CHOOSE" if asked else None)
 
 
+def test_columns_of_last_visits_are_named_and_start_no_phase(tmp_path: Path) -> None:
+    """Missing in those who never were at one, as starts are in those who never started."""
+    frame = patients().rename(columns={"os_months": "rfs_months", "died": "relapsed"})
+    visited = frame.assign(last_marrow=[4.0, None, 5.0, 6.0])
+    plain = draft(frame, tmp_path)
+    assert draft(visited, tmp_path) == plain
+    text = draft_study(tmp_path / "patients.csv", relative_to=tmp_path)
+    assert '# perhaps of use with "visits": last_negative = "last_marrow"\n' in text
+    assert "says until when phases may start, starts_until" in text
+
+
 # The command.
 
 

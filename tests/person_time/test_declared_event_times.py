@@ -64,18 +64,21 @@ def test_a_declaration_is_saved(synthetic_fit: bb.Fit, tmp_path: Path) -> None:
     assert synthetic_fit.person_time.recorded == {"os": None, "rfs": None}
 
 
-def test_visits_are_refused_with_the_reason() -> None:
+def test_declarations_say_what_can_be_known() -> None:
     for make in (
-        lambda said: bb.Endpoint(time="t", event="e", recorded=said),
-        lambda said: bb.DatedEndpoint(date="t", event="e", recorded=said),
-        lambda said: bb.AdamEndpoint(paramcd="RFS", recorded=said),
+        lambda **said: bb.Endpoint(time="t", event="e", **said),
+        lambda **said: bb.DatedEndpoint(date="t", event="e", **said),
+        lambda **said: bb.AdamEndpoint(paramcd="RFS", **said),
     ):
-        with pytest.raises(SpecError, match=r"likelihood of its own.*declare recorded = 'exact'"):
-            make("visits")
         with pytest.raises(SpecError, match="must be 'exact' or 'visits', got 'sometimes'"):
-            make("sometimes")
-        assert make("exact").recorded == "exact"
-        assert make(None).recorded is None
+            make(recorded="sometimes")
+        with pytest.raises(SpecError, match="last_negative is for events that are found at visits"):
+            make(recorded="exact", last_negative="last")
+        with pytest.raises(SpecError, match="event_free_until must be 'last_negative' or"):
+            make(last_negative="last", event_free_until="death")
+        for said in ("exact", "visits", None):
+            assert make(recorded=said).recorded == said
+        assert make(last_negative="last").recorded == "visits"
 
 
 def test_every_reader_takes_a_declaration() -> None:
@@ -108,7 +111,7 @@ def test_every_reader_takes_a_declaration() -> None:
     with pytest.raises(SpecError, match="recorded: no endpoint 'os'"):
         read({"os": "exact"})
     for wrong in ("visits", {"survival": "visits"}):
-        with pytest.raises(SpecError, match="likelihood of its own"):
+        with pytest.raises(SpecError, match="needs to know since when"):
             read(wrong)
     dated = bb.read_dated_cohort(
         pd.DataFrame(

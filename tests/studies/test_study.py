@@ -363,7 +363,7 @@ def test_what_must_be_said_of_adam(tmp_path: Path, old: str, new: str, message: 
         ("[question]", '[endpoints.os]\ntime = "t"\nevent = "e"\n\n[question]', "has patients"),
         ('value_unit = "days"', 'value_unit = "moons"', r"adam.value_unit"),
         ("maintenance = 3", "maintenance = 3.5", r"adam.phases.maintenance"),
-        ('recorded = "exact"', 'recorded = "visits"', "to come"),
+        ('recorded = "exact"', 'recorded = "visits"', r"needs to know since when.*\[visits\]"),
         ('leave_out = ["before", "strangers"]', 'leave_out = ["late"]', "leave_out"),
         ("{ ANL01FL", "{ ANL01FL = 1, ANL02FL", r"filters"),
     ],

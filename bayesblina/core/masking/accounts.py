@@ -308,6 +308,7 @@ def _sums(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list
             if not never:
                 brief = of("follow-up", endpoint=endpoint)
                 sums += [(total, brief) for total in own[0]]
+        sums += _sums_of_recording(lines, endpoint)
     sums += _sums_of_starts(lines)
     sums += _sums_of_transitions(lines, counts)
     return [
@@ -315,6 +316,29 @@ def _sums(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list
         for equation in sums
         if len(terms(equation)) > 1
         and not sum(sign * counts[name] for name, sign in terms(equation))
+    ]
+
+
+def _sums_of_recording(lines: Sequence[Mapping[str, Any]], endpoint: str) -> list[Sum]:
+    """Add up how events are recorded: all events are, and where at visits, all event-free, too."""
+    rows = [
+        index
+        for index, line in enumerate(lines)
+        if line["step"] == "recorded" and line["endpoint"] == endpoint
+    ]
+    seen = [
+        index
+        for index, line in enumerate(lines)
+        if line["step"] == "observed" and line["endpoint"] == endpoint and not _never(line)
+    ]
+    sums: list[Sum] = [
+        (f"{total}.{column}", [f"{index}.{column}" for index in rows])
+        for total in seen
+        for column in ("patients", "events")
+    ]
+    # Everybody who has the event has it once.
+    return sums + [
+        (f"{index}.patients", [f"{index}.events"]) for index in rows if lines[index]["events"]
     ]
 
 

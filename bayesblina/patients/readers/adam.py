@@ -34,15 +34,30 @@ from bayesblina.patients.readers.adam_tables import (
     Filters,
     People,
     ZeroDoses,
+    note_unchosen,
     read_people,
     require_filters,
+    rows_that_count,
 )
 from bayesblina.patients.readers.columns import Columns, CovariateKind, Repairs, make_cohort
+from bayesblina.patients.readers.dated import SameDay
 from bayesblina.patients.readers.dates import ISO, require_date_format
-from bayesblina.patients.readers.sources import raise_problems, refuse, require_roles
+from bayesblina.patients.readers.sources import (
+    raise_problems,
+    refuse,
+    require_columns,
+    require_roles,
+)
 from bayesblina.patients.readers.stays import StaysRead
-from bayesblina.patients.readers.wide import SameDay
+from bayesblina.patients.readers.visits import (
+    VisitDays,
+    VisitsRead,
+    read_visits,
+    require_visits,
+    waiting_for_visits,
+)
 from bayesblina.patients.rules import DAYS_PER_UNIT, unit_fault
+from bayesblina.patients.visits import Visits
 
 # First dose of cycle 3 and of cycle 6, as in NCT02013167.
 BLINATUMOMAB_PHASES: Mapping[str, int | str] = MappingProxyType(
@@ -70,6 +85,7 @@ def read_adam(
     date_format: str = ISO,
     calendar: Calendar | None = None,
     zero_doses: ZeroDoses | None = None,
+    visits: Visits | None = None,
     repairs: Repairs | None = None,
     synthetic: bool | None = None,
 ) -> Cohort:
@@ -125,6 +141,11 @@ def read_adam(
     zero_doses
         What rows of ADEX with EXDOSE = 0 are: ``"leave out"``, skipped doses which start no phase,
         or ``"count"``, doses of a placebo. Must be chosen where there are any in a phase.
+    visits
+        As for `read_cohort`: rows of ADRS or of another dataset of evaluations, by USUBJID and with
+        dates, such as ``Visits(adrs, patient="USUBJID", time="ADT", result="AVALC", ...)``;
+        ``filters={"ADRS": ...}`` chooses among them. A visit is at the end of its day where
+        follow-up is.
     repairs
         Repairs to make, partial dates among them; by default none.
     synthetic
@@ -173,6 +194,7 @@ def read_adam(
     require_filters(filters)
     _require_call(endpoints, unit, covariates, phases, zero_doses, dated=adex is None)
     require_calendar(calendar, origin=origin)
+    require_visits(waiting_for_visits(endpoints), visits)
     require_date_format(date_format)
     per_unit = DAYS_PER_UNIT[unit]
     ordered = {} if isinstance(phases, AdamCourses) else phases
@@ -213,10 +235,13 @@ def read_adam(
     starts = (read_of.days.T - zero[:, None]) / per_unit
     if read is not None:
         starts = np.full((zero.size, len(names)), np.nan)
+    told = _read_evaluations(
+        visits, people, followed, endpoints, filters, zero=zero, unit=unit, same_day=same_day
+    )
     try:
         return make_cohort(
             columns,
-            outcomes=followed.outcomes(zero, unit, endpoints),
+            outcomes=told.outcomes,
             phases=names,
             starts=starts,
             ends=np.full(starts.shape, np.nan),
@@ -229,7 +254,7 @@ def read_adam(
             source=people.source,
             synthetic=synthetic,
             exclusions=people.exclusions,
-            made=[*people.made, *(() if read is None else read.repairs)],
+            made=[*people.made, *told.repairs, *(() if read is None else read.repairs)],
             file_hashes=people.file_hashes,
             stays=None if read is None else read.stays,
             ordered=read is None or read.ordered,
@@ -305,6 +330,58 @@ def _read_treatment(
         )
     _note_moved(people, followed, days, read, zero, per_unit)
     return _Treatment(followed=followed, days=days, moved=moved, stays=read, adex=source)
+
+
+def _read_evaluations(
+    visits: Visits | None,
+    people: People,
+    followed: Followed,
+    endpoints: Mapping[str, AdamEndpoint],
+    filters: Filters,
+    *,
+    zero: Floats,
+    unit: str,
+    same_day: SameDay,
+) -> VisitsRead:
+    """Make outcomes of what ADTTE says, with the rows of ADRS that count as visits.
+
+    `zero`, shape (patient,): day of the origin.
+    """
+    columns, source, wanted = people.columns, "ADRS", filters.get("ADRS", {})
+    if visits is not None:
+        refuse(
+            (
+                visits.patient != "USUBJID",
+                f"visits: datasets of ADaM know patients by USUBJID, got {visits.patient!r}.",
+            ),
+        )
+        table, source = people.load(visits.table, "ADRS")
+        require_columns(table, [*visits.columns.values(), *wanted], source)
+        counted, problems = rows_that_count(table, people, "ADRS", wanted)
+        raise_problems(problems, source)
+        note_unchosen(people, Columns(counted, "USUBJID"), "ADRS", wanted)
+        visits = replace(visits, table=counted)
+    elif wanted:
+        raise SpecError("filters: ADRS is read where visits=Visits(...) says what its rows are.")
+    days = VisitDays(
+        zero=zero,
+        entry=followed.entry,
+        last=followed.last,
+        days_per_unit=DAYS_PER_UNIT[unit],
+        ends_of_days=followed.value == "AVAL" or same_day == "end of day",
+        date_format=columns.date_format,
+        partial_dates=columns.partial_dates,
+    )
+    return read_visits(
+        visits,
+        columns,
+        followed.outcomes(days, endpoints),
+        waiting_for_visits(endpoints),
+        people.source,
+        unit=unit,
+        days=days,
+        part_of=source,
+    )
 
 
 def _note_moved(
@@ -397,6 +474,8 @@ def _roles(
             f"{name}.event": f"{where} CNSR",
             f"{name}.entry": f"{where} {endpoint.origin or 'STARTDT'}",
         }
+        if endpoint.last_negative is not None:
+            roles[f"{name}.last_negative"] = f"{where} {endpoint.last_negative}"
     roles |= {f"{name}.start": dated.get(name, f"ADEX start of {name}") for name in names}
     return roles if transplant is None else roles | {"transplant": transplant}
 

@@ -13,7 +13,7 @@ import pandas as pd
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.endpoint_order import require_includes
 from bayesblina.core.errors import Problem, nearest
-from bayesblina.patients.declarations import Recorded, require_recorded
+from bayesblina.patients.declarations import EventFreeUntil, Recorded, recorded_at_visits
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.readers.adam_tables import (
     Filters,
@@ -22,9 +22,10 @@ from bayesblina.patients.readers.adam_tables import (
     rows_that_count,
 )
 from bayesblina.patients.readers.columns import Columns
+from bayesblina.patients.readers.dated import SameDay, end_of_follow_up
 from bayesblina.patients.readers.dates import within_follow_up
 from bayesblina.patients.readers.sources import missing_columns, raise_problems, refuse
-from bayesblina.patients.readers.wide import SameDay, end_of_follow_up
+from bayesblina.patients.readers.visits import VisitDays
 from bayesblina.patients.rules import DAYS_PER_UNIT, unit_fault
 
 Value = Literal["dates", "AVAL"]
@@ -56,9 +57,12 @@ class AdamEndpoint:
         Whether only some patients have it, such as relapse-free survival in those who reached
         remission. Patients without a record were then never under observation for it; without
         this a missing record is an error.
-    recorded, includes
-        How events are recorded, and what other endpoints' events are among them, as for
-        `bayesblina.Endpoint`.
+    recorded, includes, event_free_until
+        How events are recorded, what other endpoints' events are among them, and until when
+        patients without one found at visits are followed up, as for `bayesblina.Endpoint`.
+    last_negative
+        ADTTE's column with the date of the last evaluation without the event, as for
+        `bayesblina.DatedEndpoint`.
 
     Raises
     ------
@@ -78,9 +82,12 @@ class AdamEndpoint:
     some_patients: bool = False
     recorded: Recorded | None = None
     includes: Sequence[str] = ()
+    last_negative: str | None = None
+    event_free_until: EventFreeUntil = "last_negative"
 
     def __post_init__(self) -> None:
-        require_recorded(self.recorded)
+        recorded = recorded_at_visits(self.recorded, self.last_negative, self.event_free_until)
+        object.__setattr__(self, "recorded", recorded)
         object.__setattr__(self, "includes", require_includes(self.includes))
 
 
@@ -114,6 +121,9 @@ class Followed:
     record.
     `other`, shape (patient,): end by the value that is not used, where ADTTE has both.
     `event`, shape (patient,): whether follow-up ends with an event.
+    `last`, shape (patient,): the last day of follow-up.
+    `negative`, shape (patient,): day of the last evaluation without the event; NaN where ADTTE says
+    nothing of it.
     `value`: which value is used.
     """
 
@@ -122,23 +132,28 @@ class Followed:
     end: Mapping[str, Floats]
     other: Mapping[str, Floats]
     event: Mapping[str, Bools]
+    last: Mapping[str, Floats]
+    negative: Mapping[str, Floats]
     value: Value
 
     def outcomes(
-        self, zero: Floats, unit: str, endpoints: Mapping[str, AdamEndpoint]
+        self, days: VisitDays, endpoints: Mapping[str, AdamEndpoint]
     ) -> dict[str, Outcome]:
         """Count times from the origin."""
-        per_unit = DAYS_PER_UNIT[unit]
-        return {
-            name: Outcome(
-                time=(self.end[name] - zero) / per_unit,
+        outcomes = {}
+        for name, endpoint in endpoints.items():
+            time = (self.end[name] - days.zero) / days.days_per_unit
+            negative = days.last_negatives(name, self.negative[name], time)
+            outcomes[name] = Outcome(
+                time=time,
                 event=self.event[name],
-                entry=(self.entry[name] - zero) / per_unit,
+                entry=(self.entry[name] - days.zero) / days.days_per_unit,
                 recorded=endpoint.recorded,
                 includes=tuple(endpoint.includes),
+                last_negative=negative if endpoint.recorded == "visits" else None,
+                event_free_until=endpoint.event_free_until,
             )
-            for name, endpoint in endpoints.items()
-        }
+        return outcomes
 
     def moved(self, patient: Ints, days: Floats) -> Bools:
         """Find patients whose event is in another phase by the value that is not used.
@@ -186,10 +201,71 @@ def read_outcomes(
         ),
     )
     table, problems = rows_that_count(table, people, "ADTTE", wanted)
+    records = _records(table, people, endpoints, value, problems)
+    used = Columns(table, "USUBJID")
+    chosen = np.isin(used.text("PARAMCD"), [endpoint.paramcd for endpoint in endpoints.values()])
+    note_unchosen(people, Columns(table.loc[chosen], "USUBJID"), "ADTTE", wanted)
+    known = {name: record.known_ends() for name, record in records.items()}
+    ends = list(known.values())
+    entry, end, other, event, last, negative = {}, {}, {}, {}, {}, {}
+    lengthened, differs, partial = np.zeros((3, people.size), dtype=bool)
+    compared = False
+    for index, (name, record) in enumerate(records.items()):
+        entry[name] = record.entries(zero, known[name])
+        event[name] = record.events()
+        by = {}
+        if value == "dates":
+            after = within_follow_up(entry[name], begun, ends, index)
+            last[name] = record.dates(after)
+            by["dates"], brief = end_of_follow_up(last[name], entry[name], manner.same_day)
+            lengthened |= brief
+        elif "ADT" in table.columns:
+            by["dates"] = known[name]
+            partial |= record.partial_ends()
+        if "AVAL" in table.columns and record.has_unit(manner, value):
+            length = record.analysis_days(manner.value_unit, needed=value == "AVAL")
+            by["AVAL"] = entry[name] + length
+            if "dates" in by:
+                differs |= record.compare(length, entry[name], value, manner.value_unit)
+                compared = True
+        end[name] = by.pop(value)
+        if value == "AVAL":
+            # AVAL counts the last day, too.
+            last[name] = by["dates"] if "dates" in by else end[name] - 1.0
+        negative[name] = record.negatives(entry[name], last[name], event[name])
+        if by:
+            _, other[name] = by.popitem()
+        people.took(record.rows)
+        problems += [*record.rows.problems, *record.absent()]
+    raise_problems(problems, source)
+    if value == "dates" and manner.same_day == "half day":
+        people.note("follow-up that ended on its first day lasts half a day", lengthened)
+    if partial.any():
+        people.note("partial ADT, with which AVAL could not be compared", partial)
+    if compared and value == "dates":
+        people.note("AVAL differs from ADT - STARTDT + 1, and is not used", differs)
+    return Followed(
+        source=source,
+        entry=entry,
+        end=end,
+        other=other,
+        event=event,
+        last=last,
+        negative=negative,
+        value=value,
+    )
+
+
+def _records(
+    table: pd.DataFrame,
+    people: People,
+    endpoints: Mapping[str, AdamEndpoint],
+    value: Value,
+    problems: list[Problem],
+) -> dict[str, _Record]:
+    """Choose the rows of each endpoint; what has none is added to the problems."""
     records: dict[str, _Record] = {}
     codes = Columns(table, "USUBJID").text("PARAMCD")
-    used = np.isin(codes, [endpoint.paramcd for endpoint in endpoints.values()])
-    note_unchosen(people, Columns(table.loc[used], "USUBJID"), "ADTTE", wanted)
     for name, endpoint in endpoints.items():
         chosen = codes == endpoint.paramcd
         if not chosen.any():
@@ -205,41 +281,7 @@ def read_outcomes(
         if value == "AVAL":
             rows.looked_at.add("ADT")
         records[name] = _Record(endpoint, rows, people)
-    known = {name: record.known_ends() for name, record in records.items()}
-    ends = list(known.values())
-    entry, end, other, event = {}, {}, {}, {}
-    lengthened, differs, partial = np.zeros((3, people.size), dtype=bool)
-    compared = False
-    for index, (name, record) in enumerate(records.items()):
-        entry[name] = record.entries(zero, known[name])
-        event[name] = record.events()
-        by = {}
-        if value == "dates":
-            after = within_follow_up(entry[name], begun, ends, index)
-            by["dates"], brief = record.dates(entry[name], after, manner.same_day)
-            lengthened |= brief
-        elif "ADT" in table.columns:
-            by["dates"] = known[name]
-            partial |= record.partial_ends()
-        if "AVAL" in table.columns and record.has_unit(manner, value):
-            length = record.analysis_days(manner.value_unit, needed=value == "AVAL")
-            by["AVAL"] = entry[name] + length
-            if "dates" in by:
-                differs |= record.compare(length, entry[name], value, manner.value_unit)
-                compared = True
-        end[name] = by.pop(value)
-        if by:
-            _, other[name] = by.popitem()
-        people.took(record.rows)
-        problems += [*record.rows.problems, *record.absent()]
-    raise_problems(problems, source)
-    if value == "dates" and manner.same_day == "half day":
-        people.note("follow-up that ended on its first day lasts half a day", lengthened)
-    if partial.any():
-        people.note("partial ADT, with which AVAL could not be compared", partial)
-    if compared and value == "dates":
-        people.note("AVAL differs from ADT - STARTDT + 1, and is not used", differs)
-    return Followed(source=source, entry=entry, end=end, other=other, event=event, value=value)
+    return records
 
 
 def _missing(
@@ -257,7 +299,8 @@ def _missing(
         if endpoint.origin is None or endpoint.origin not in people.columns.frame
     ]
     values = ["ADT"] if by_dates else ["AVAL", *([] if manner.value_unit else ["AVALU"])]
-    wanted = ["USUBJID", "PARAMCD", *own, "CNSR", *values, *filtered]
+    visited = [one.last_negative for one in endpoints.values() if one.last_negative is not None]
+    wanted = ["USUBJID", "PARAMCD", *own, "CNSR", *values, *visited, *filtered]
     instead = {
         "STARTDT": "Where ADTTE has none, name the date from which time counts: "
         "AdamEndpoint(origin='<date column of ADSL>').",
@@ -335,13 +378,19 @@ class _Record:
         """Find patients whose ADT is partial."""
         return np.asarray(self.spread(self.rows.partial("ADT")) == 1.0)
 
-    def dates(self, entry: Floats, after: Floats, same_day: SameDay) -> tuple[Floats, Bools]:
-        """Read ends of follow-up, and find whose first day was made half a day."""
+    def dates(self, after: Floats) -> Floats:
+        """Read the last days of follow-up."""
         days = self.spread(self.rows.dates("ADT", after=self.of_rows(after)))
         self.rows.report(
             "ADT", self.rows.text("ADT") == "", "missing dates", "Every record needs one."
         )
-        return end_of_follow_up(days, entry, same_day)
+        return days
+
+    def negatives(self, entry: Floats, last: Floats, event: Bools) -> Floats:
+        """Read the days of the last evaluation without the event; before that of the event."""
+        column = self.endpoint.last_negative
+        after, before = self.of_rows(entry), self.of_rows(last - event)
+        return self.spread(self.rows.dates(column, after=after, before=before))
 
     def has_unit(self, manner: AdamTimes, value: Value) -> bool:
         """Whether AVAL has a unit; where AVAL is used it must."""

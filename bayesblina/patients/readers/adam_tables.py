@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ from bayesblina.patients.readers.sources import (
 # The flag of the records that are analysed, Y or empty.
 ANALYSED = "ANL01FL"
 
-Dataset = Literal["ADSL", "ADTTE", "ADEX"]
+Dataset = Literal["ADSL", "ADTTE", "ADEX", "ADRS"]
 Filters = Mapping[Dataset, Mapping[str, str | Sequence[str]]]
 ZeroDoses = Literal["leave out", "count"]
 
@@ -137,8 +137,10 @@ def require_filters(filters: Any) -> None:
     if not isinstance(filters, Mapping):
         raise SpecError(f"filters must map datasets to columns and values, such as {example}.")
     for dataset, wanted in filters.items():
-        if dataset not in ("ADSL", "ADTTE", "ADEX"):
-            raise SpecError(f"filters: no dataset '{dataset}'; there are ADSL, ADTTE and ADEX.")
+        if dataset not in get_args(Dataset):
+            raise SpecError(
+                f"filters: no dataset '{dataset}'; there are ADSL, ADTTE, ADEX and ADRS."
+            )
         if not isinstance(wanted, Mapping) or not all(
             isinstance(values, list | tuple | str)
             and values

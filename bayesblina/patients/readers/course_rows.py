@@ -11,10 +11,20 @@ from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.courses import Stays
 from bayesblina.core.episodes import OFF_TREATMENT
 from bayesblina.core.errors import SpecError
-from bayesblina.patients.declarations import Recorded
+from bayesblina.patients.declarations import EventFreeUntil, Recorded
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.readers.columns import Columns, Repairs
 from bayesblina.patients.rules import REPAIR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredRows:
+    """What is declared of one endpoint of rows, as for `bayesblina.Endpoint`."""
+
+    recorded: Recorded | None
+    includes: tuple[str, ...]
+    last_negative: str | None
+    event_free_until: EventFreeUntil
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,6 +56,13 @@ class CourseRows:
         return self.which * self.patients + self.who
 
     @property
+    def first_of_endpoint(self) -> Ints:
+        """The earliest row of each row's patient for the same endpoint."""
+        first = np.empty(self.group.max(initial=-1) + 1, dtype=np.int64)
+        first[self.group[self.order[::-1]]] = self.order[::-1]
+        return first[self.group]
+
+    @property
     def reached(self) -> Ints:
         """The highest phase so far within its group, of rows in order."""
         base, state = self.group[self.order] * (self.off + 1), self.state[self.order]
@@ -72,15 +89,27 @@ class CourseRows:
         state[self.order[(self.state[self.order] == 0) & (self.reached > 0)]] = self.off
         return replace(self, state=state)
 
-    def outcome(self, index: int, recorded: Recorded | None, includes: tuple[str, ...]) -> Outcome:
-        """Put one endpoint's first entries and last times together."""
-        time, entry = np.full((2, self.patients), np.nan)
+    def outcome(self, index: int, declared: DeclaredRows, last_negative: Floats) -> Outcome:
+        """Put one endpoint's first entries and last times together.
+
+        `last_negative`, shape (row,): last visits without the event; NaN where nothing is known.
+        """
+        time, entry, visited = np.full((3, self.patients), np.nan)
         event = np.zeros(self.patients, dtype=bool)
         rows = self.order[self.which[self.order] == index]
         # Of several rows of a patient the last one written stays.
         time[self.who[rows]], event[self.who[rows]] = self.end[rows], self.event[rows]
         entry[self.who[rows[::-1]]] = self.begin[rows[::-1]]
-        return Outcome(time=time, event=event, entry=entry, recorded=recorded, includes=includes)
+        visited[self.who[rows]] = last_negative[rows]
+        return Outcome(
+            time=time,
+            event=event,
+            entry=entry,
+            recorded=declared.recorded,
+            includes=declared.includes,
+            last_negative=visited if declared.recorded == "visits" else None,
+            event_free_until=declared.event_free_until,
+        )
 
 
 def check_times(

@@ -25,6 +25,11 @@ ISO_DATE = (
     r"(?:[T ](?P<time>[0-9:.,]*)(?P<offset>Z|[+-][0-9]{2}(?::?[0-9]{2})?)?)?)?)?"
 )
 NUMBER = r"[+-]?[0-9]+\.?[0-9]*"
+# What is wrong with study days, and what they are.
+STUDY_DAYS_FOUND = "study days of 0, or with fractions"
+STUDY_DAYS_EXPECTED = (
+    "Day 1 is the day of the origin and day -1 the one before: study days have no 0."
+)
 # The days, since 1970, between which dates are plausible.
 EARLIEST, LATEST = (
     float(np.datetime64(f"{year}-01-01", "D").astype(np.int64))
@@ -81,6 +86,18 @@ class Days:
         high = self.last if before is None else np.fmin(self.last, before)
         inside = np.minimum(np.maximum(chosen, low), high)
         return np.where(self.partial & (low <= high), inside, chosen)
+
+
+def from_study_days(values: Floats) -> tuple[Floats, Bools]:
+    """Count study days, which have no 0, from the origin's day.
+
+    Result, both of shape (row,): days from the origin, and which are no study days.
+
+    >>> from_study_days(np.array([1.0, 2.0, -1.0, 0.0]))
+    (array([ 0.,  1., -1.,  0.]), array([False, False, False,  True]))
+    """
+    wrong = (np.isfinite(values) & (values != np.round(values))) | (values == 0)
+    return np.where(values > 0, values - 1, values), wrong
 
 
 def require_date_format(date_format: str) -> None:

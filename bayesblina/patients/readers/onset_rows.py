@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.patients.readers.columns import Columns
+from bayesblina.patients.readers.dates import (
+    STUDY_DAYS_EXPECTED,
+    STUDY_DAYS_FOUND,
+    from_study_days,
+)
 from bayesblina.patients.readers.sources import (
     hashes,
     load_table,
@@ -179,14 +184,14 @@ class OnsetRows:
         if counted != "study days":
             self._refuse_study_days(column, counted, unit, values)
             return values
+        days, wrong = from_study_days(values)
         self.report(
             column,
-            (np.isfinite(values) & (values != np.round(values))) | (values == 0),
-            "study days of 0, or with fractions",
-            "Day 1 is the day of the origin and day -1 the one before: study days have no 0. For "
-            "days from the origin say counted='times'.",
+            wrong,
+            STUDY_DAYS_FOUND,
+            f"{STUDY_DAYS_EXPECTED} For days from the origin say counted='times'.",
         )
-        return np.where(values > 0, values - 1, values) / per_unit
+        return days / per_unit
 
     def _refuse_study_days(
         self, column: str, counted: Counted | None, unit: str, values: Floats

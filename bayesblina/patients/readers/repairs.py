@@ -42,12 +42,23 @@ def repair_zero_times(
             longer[name] = np.where(ending, other.time + instead, longer[name])
         ended = without[:, None] & _are_one(ends, time[:, None]) & ~replaced
         moved = np.where(ended, ends + instead, moved)
-    repaired = {name: replace(outcome, time=longer[name]) for name, outcome in outcomes.items()}
+    repaired = {
+        name: replace(outcome, time=longer[name], last_negative=_longer_free(outcome, longer[name]))
+        for name, outcome in outcomes.items()
+    }
     done = [_made(f"times of 0 became {instead:g}", ids, at_zero)]
     if at_entry.any():
         rule = f"follow-up that ended at its entry lasts {instead:g}"
         done.append(_made(rule, ids, at_entry))
     return repaired, moved, done
+
+
+def _longer_free(outcome: Outcome, longer: Floats) -> Floats | None:
+    """Let a last visit without the event at the end of follow-up stay there."""
+    if outcome.last_negative is None:
+        return None
+    at_end = _are_one(outcome.last_negative, outcome.time)
+    return np.where(at_end, longer, outcome.last_negative)
 
 
 def _made(rule: str, ids: NDArray[np.str_], rows: Bools) -> Repair:

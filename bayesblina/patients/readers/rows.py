@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from bayesblina.core.arrays import Floats, Ints
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.course_marks import bounds_of_stays
 from bayesblina.core.courses import BEFORE_ANY, Stays
 from bayesblina.core.endpoint_order import require_includes, require_inclusions
@@ -17,7 +17,13 @@ from bayesblina.core.errors import SpecError, nearest
 from bayesblina.core.intervals import snap
 from bayesblina.patients.calendar import Calendar, require_calendar
 from bayesblina.patients.cohort import Cohort
-from bayesblina.patients.declarations import RESERVED_PHASES, Phases, Recorded, require_recorded
+from bayesblina.patients.declarations import (
+    RESERVED_PHASES,
+    EventFreeUntil,
+    Phases,
+    Recorded,
+    recorded_at_visits,
+)
 from bayesblina.patients.readers.columns import (
     Columns,
     CovariateKind,
@@ -27,6 +33,7 @@ from bayesblina.patients.readers.columns import (
 )
 from bayesblina.patients.readers.course_rows import (
     CourseRows,
+    DeclaredRows,
     check_histories,
     check_sequence,
     check_times,
@@ -43,6 +50,8 @@ from bayesblina.patients.readers.sources import (
     require_columns,
     require_roles,
 )
+from bayesblina.patients.readers.visits import read_visits, require_visits, waiting_for_visits
+from bayesblina.patients.visits import Visits
 
 
 def read_counting_process(
@@ -64,6 +73,9 @@ def read_counting_process(
     date_format: str = ISO,
     recorded: Mapping[str, Recorded] | Recorded | None = None,
     includes: Mapping[str, Sequence[str]] | None = None,
+    last_negative: Mapping[str, str] | str | None = None,
+    event_free_until: Mapping[str, EventFreeUntil] | EventFreeUntil = "last_negative",
+    visits: Visits | None = None,
     repairs: Repairs | None = None,
     synthetic: bool | None = None,
 ) -> Cohort:
@@ -106,6 +118,14 @@ def read_counting_process(
     includes
         What other endpoints' events are among an endpoint's, as for `Endpoint`, by endpoint:
         ``{"rfs": ["os"]}``.
+    last_negative
+        Columns with the last visit at which the patient was found event-free, as for `Endpoint`,
+        by endpoint: ``{"rfs": "last_negative"}``; or, where there is one endpoint, its column. The
+        same in all of a patient's rows of the endpoint.
+    event_free_until
+        As for `Endpoint`: of all endpoints alike, or by endpoint.
+    visits
+        As for `read_cohort`.
     repairs, synthetic
         As for `read_cohort`.
 
@@ -150,9 +170,10 @@ def read_counting_process(
     ... )
     Cohort(2 patients, months; survival: 1 events; phases transplantation: 1)
     """
-    frame, source = load_table(table)
     labels, none = _labels(phases, covariates, before, order)
     names = tuple(labels)
+    visited = _columns_of_visits(last_negative, endpoint)
+    frame, source = load_table(table)
     given = {"patient": patient, "start": start, "stop": stop, "event": event, "phase": phase}
     wanted = [*given.values(), *covariates]
     given |= {} if endpoint is None else {"endpoint": endpoint}
@@ -160,8 +181,8 @@ def read_counting_process(
     require_calendar(calendar)
     require_date_of_origin(date_format, calendar)
     given |= role_of_origin(calendar)
-    require_roles(given, covariates)
-    require_columns(frame, [*wanted, *given.values()], source)
+    require_roles(given | _roles_of_visits(visited), covariates)
+    require_columns(frame, [*wanted, *given.values(), *visited.values()], source)
     columns = Columns(
         frame,
         patient,
@@ -173,9 +194,13 @@ def read_counting_process(
     who = pd.factorize(columns.ids)[0].astype(np.int64)
     first_row = np.unique(who, return_index=True)[1]
     endpoint_names, which = _endpoints(columns, endpoint)
-    declared = _declared(recorded, endpoint_names)
-    included = _included(includes, endpoint_names)
-    begin, end = snap([columns.times(start, few=True), columns.times(stop, few=True)])
+    declared = _declared(recorded, includes, visited, event_free_until, endpoint_names)
+    waiting = waiting_for_visits(declared)
+    require_visits(waiting, visits)
+    read = {name: columns.times(said.last_negative, few=True) for name, said in declared.items()}
+    begin, end, *seen = snap(
+        [columns.times(start, few=True), columns.times(stop, few=True), *read.values()]
+    )
     rows = CourseRows(
         who=who,
         which=which,
@@ -192,15 +217,20 @@ def read_counting_process(
     check_sequence(columns, rows, given, names, order)
     constant = [given[role] for role in ("transplant", "calendar.origin") if role in given]
     _check_constant(columns, [*covariates, *constant], first_row[who])
+    for index, column in enumerate(said.last_negative for said in declared.values()):
+        if column is not None:
+            _check_constant(columns, [column], rows.first_of_endpoint, which == index)
     raise_problems(columns.problems, source)
     starts, stops, stays = _histories(columns, rows, names, order, phase)
     single = columns.narrowed(first_row)
+    outcomes = {
+        name: rows.outcome(index, declared[name], seen[index])
+        for index, name in enumerate(endpoint_names)
+    }
+    told = read_visits(visits, single, outcomes, waiting, source, unit=unit)
     return make_cohort(
         single,
-        outcomes={
-            name: rows.outcome(index, declared.get(name), included[name])
-            for index, name in enumerate(endpoint_names)
-        },
+        outcomes=told.outcomes,
         phases=names,
         starts=starts,
         ends=stops,
@@ -211,25 +241,53 @@ def read_counting_process(
         ordered=order == "listed",
         unit=unit,
         repairs=repairs,
-        roles=_roles_of_cohort(given, endpoint_names, names),
+        roles=_roles_of_cohort(given, endpoint_names, names) | _roles_of_visits(visited),
         source=source,
         synthetic=synthetic,
-        file_hashes=hashes(frame, source),
+        made=told.repairs,
+        file_hashes=hashes(frame, source) | told.file_hashes,
         calendar=calendar,
         zero=single.origins(calendar),
     )
 
 
-def _check_constant(columns: Columns, constant: Sequence[str], first: Ints) -> None:
-    """Check what is one value of each patient against the patient's first row."""
+def _check_constant(
+    columns: Columns, constant: Sequence[str], first: Ints, rows: Bools | bool = True
+) -> None:
+    """Check what is one value of each patient against the patient's first row.
+
+    `first`, shape (row,): the first row of each row's patient.
+    `rows`, shape (row,): which are checked.
+    """
     for column in constant:
         text = columns.text(column)
         columns.report(
             column,
-            text != text[first],
+            rows & (text != text[first]),
             "values that change within a patient",
             "Expected one value for each patient, in all rows.",
         )
+
+
+def _columns_of_visits(
+    last_negative: Mapping[str, str] | str | None, endpoint: str | None
+) -> dict[str, str]:
+    """Look up the columns of last visits without the event, by endpoint."""
+    if last_negative is None:
+        return {}
+    if isinstance(last_negative, Mapping):
+        return dict(last_negative)
+    if endpoint is not None or not isinstance(last_negative, str):
+        raise SpecError(
+            "last_negative must map endpoints to columns, such as {'rfs': 'last_negative'}, got "
+            f"{last_negative!r}."
+        )
+    return {"survival": last_negative}
+
+
+def _roles_of_visits(visited: Mapping[str, str]) -> dict[str, str]:
+    """Name the roles of columns of last visits."""
+    return {f"{name}.last_negative": column for name, column in visited.items()}
 
 
 def _histories(
@@ -301,14 +359,33 @@ def _endpoints(rows: Columns, column: str | None) -> tuple[list[str], Ints]:
 
 
 def _declared(
-    recorded: Mapping[str, Recorded] | Recorded | None, names: Sequence[str]
-) -> Mapping[str, Recorded | None]:
-    """How the events of each endpoint are declared to be recorded, where anything is."""
-    by_name = recorded if isinstance(recorded, Mapping) else dict.fromkeys(names, recorded)
-    _require_known("recorded", by_name, names)
-    for said in by_name.values():
-        require_recorded(said)
-    return by_name
+    recorded: Mapping[str, Recorded] | Recorded | None,
+    includes: Mapping[str, Sequence[str]] | None,
+    visited: Mapping[str, str],
+    event_free_until: Mapping[str, EventFreeUntil] | EventFreeUntil,
+    names: Sequence[str],
+) -> dict[str, DeclaredRows]:
+    """Put what is declared of each endpoint together."""
+    how = recorded if isinstance(recorded, Mapping) else dict.fromkeys(names, recorded)
+    until = (
+        event_free_until
+        if isinstance(event_free_until, Mapping)
+        else dict.fromkeys(names, event_free_until)
+    )
+    given = {"recorded": how, "last_negative": visited, "event_free_until": until}
+    for argument, by_name in given.items():
+        _require_known(argument, by_name, names)
+    included = _included(includes, names)
+    declared = {}
+    for name in names:
+        free = until.get(name, "last_negative")
+        declared[name] = DeclaredRows(
+            recorded=recorded_at_visits(how.get(name), visited.get(name), free),
+            includes=included[name],
+            last_negative=visited.get(name),
+            event_free_until=free,
+        )
+    return declared
 
 
 def _require_known(argument: str, given: Iterable[str], names: Sequence[str]) -> None:

@@ -34,6 +34,7 @@ SHARED = frozenset(
         ("event",),
         ("entry",),
         ("end",),
+        ("last_negative",),
         ("entry", "start"),
         ("entry", "end"),
         ("entry", "transplant"),

@@ -332,7 +332,8 @@ def scan_cohort(
     DataError
         If anything in the table is wrong, with all problems at once.
     SpecError
-        If the call itself is impossible, or the extra ``scale`` is not installed.
+        If the call itself is impossible, the extra ``scale`` is not installed, or an endpoint's
+        events are recorded at visits, which needs patients in memory.
 
     See Also
     --------
@@ -354,7 +355,15 @@ def scan_cohort(
     CohortScan(2 patients in the table, months; os; phases maintenance)
     """
     endpoints = check_call(endpoints, Endpoint, phases, covariates)
-    refuse(unit_fault(unit), (not endpoints, "Declare at least one endpoint."))
+    refuse(
+        unit_fault(unit),
+        (not endpoints, "Declare at least one endpoint."),
+        (
+            any(endpoint.recorded == "visits" for endpoint in endpoints.values()),
+            "Events that are recorded at visits need patients in memory: read them with "
+            "read_cohort.",
+        ),
+    )
     raw, source, embedded = open_table(table, memory_limit)
     files = stamps(table, raw.get_backend()) if embedded else ()
     roles = roles_of_columns(patient, endpoints, phases, transplant)

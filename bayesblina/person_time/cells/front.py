@@ -122,11 +122,6 @@ def person_time(
             "that are found at visits."
         )
     if isinstance(cohort, CohortScan):
-        if question.starts_until is not None:
-            raise SpecError(
-                "Events that are recorded at visits need patients in memory: read them with "
-                "read_cohort."
-            )
         if by_patient or weights is not None or courses is not None:
             raise SpecError(
                 "Effects of single patients, weights, borrowing by weights and illness-death "

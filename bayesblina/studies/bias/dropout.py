@@ -155,6 +155,12 @@ def _require_possible(cohort: Cohort, fit: Fit) -> None:
             f"Dropout is imputed for endpoints of their own: '{fit.definition.name}' has other "
             "hazards after dropping out. Fit 'primary'."
         )
+    if fit.person_time.visits is not None:
+        raise EstimandError(
+            "Dropout is imputed as of event times that are exact, and some events here are found "
+            "at visits: nobody knows when these patients would have been seen. Vary the follow-up "
+            "as a scenario."
+        )
     layout = fit.person_time.layout
     if layout is not None and layout.exposure.measure != "ever":
         raise EstimandError(

@@ -141,6 +141,12 @@ def _require(
     for name, value in zip(("landmark", "reference", "lag"), given, strict=True):
         if value is not None:
             raise SpecError(f"Weights are for a question without a {name}: leave it out.")
+    if endpoint in cohort.endpoints and at_visits(cohort.endpoints[endpoint]):
+        raise SpecError(
+            f"Weights need to know who has had the event when somebody starts, and events of "
+            f"{endpoint} are found at visits: fit the question without weights, its confounders "
+            "as covariates."
+        )
     if question.transplant == "phase":
         raise SpecError("Weights know of no state after transplant: choose 'censor' or 'ignore'.")
     if question.stepped:

@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
@@ -152,7 +153,7 @@ def test_relapse_is_asked_how_it_was_recorded(
 def test_columns_of_last_visits_are_named_and_start_no_phase(tmp_path: Path) -> None:
     """Missing in those who never were at one, as starts are in those who never started."""
     frame = patients().rename(columns={"os_months": "rfs_months", "died": "relapsed"})
-    visited = frame.assign(last_marrow=[4.0, None, 5.0, 6.0])
+    visited = frame.assign(last_marrow=[4.0, np.nan, 5.0, 6.0])
     plain = draft(frame, tmp_path)
     assert draft(visited, tmp_path) == plain
     text = draft_study(tmp_path / "patients.csv", relative_to=tmp_path)

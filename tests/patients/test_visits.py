@@ -120,8 +120,16 @@ def test_a_table_of_visits_says_since_when() -> None:
 def test_a_column_of_its_own_says_the_same() -> None:
     """And that of an endpoint beside it is left alone."""
     both = PEOPLE.assign(last=LAST, pfs=PEOPLE["rfs"], progressed=PEOPLE["failed"])
-    rfs = {"time": "rfs", "event": "failed", "entry": "remission", "includes": ["os"]}
-    pfs = {"time": "pfs", "event": "progressed", "entry": "remission", "includes": ["os"]}
+    rfs: dict[str, Any] = {
+        **{"time": "rfs", "event": "failed"},
+        **{"entry": "remission", "includes": ["os"]},
+    }
+    pfs: dict[str, Any] = {
+        "time": "pfs",
+        "event": "progressed",
+        "entry": "remission",
+        "includes": ["os"],
+    }
     cohort = bb.read_cohort(
         both,
         patient="id",
@@ -229,8 +237,10 @@ def test_times_that_are_one_day_are_one() -> None:
     cohort = read(table, people)
     expected = np.array(LAST)
     expected[1] = 9.1
-    np.testing.assert_allclose(cohort.endpoints["rfs"].last_negative, expected, rtol=1e-6)
-    assert cohort.endpoints["rfs"].last_negative[1] == 9.1  # type: ignore[index]
+    last = cohort.endpoints["rfs"].last_negative
+    assert last is not None
+    np.testing.assert_allclose(last, expected, rtol=1e-6)
+    assert last[1] == 9.1
     nearly = read(pd.DataFrame([("d", 1.0 - 1e-5, "CR")], columns=VISITS.columns))
     assert nearly.endpoints["rfs"].last_negative[3] == 1.0  # type: ignore[index]
 
@@ -256,10 +266,11 @@ def test_visits_and_endpoints_need_each_other() -> None:
     """Before the table is read: there is none here."""
     columns: dict[str, Any] = {"patient": "id", "unit": "months", "phases": bb.Phases(m="m")}
     rfs = {"time": "rfs", "event": "failed"}
-    for kind, name, options in (
+    kinds: tuple[tuple[Any, Any, dict[str, Any]], ...] = (
         (bb.read_cohort, bb.Endpoint, columns),
         (bb.read_dated_cohort, bb.DatedEndpoint, {**columns, "origin": "first"}),
-    ):
+    )
+    for kind, name, options in kinds:
         said = rfs if name is bb.Endpoint else {"date": "rfs", "event": "failed"}
         for wrong, table, message in (
             (name(**said, recorded="visits"), None, "needs to know since when"),
@@ -303,7 +314,7 @@ def read_dates(
     for column in ("rfs", "os", "remission", "maintenance", "last"):
         if column in people and people[column].dtype == float:
             people = dated(people, column)
-    own = {"last_negative": "last"} if table is None else {"recorded": "visits"}
+    own: dict[str, Any] = {"last_negative": "last"} if table is None else {"recorded": "visits"}
     rfs: dict[str, Any] = {"date": "rfs", "event": "failed", "origin": "remission"}
     if table is not None and not isinstance(table["month"].iloc[0], str):
         table = dated(table, "month")

@@ -51,12 +51,6 @@ def make_course(
     require_kind(question, Question, "question")
     if grace is not None and not 0 < grace < np.inf:
         raise SpecError(f"grace must be greater than 0 and finite, got {grace!r}.")
-    if at_visits(cohort.endpoints.get(endpoint)):
-        raise SpecError(
-            f"Events of {endpoint} are found at visits: weights change within the gap in which an "
-            "event lies, and there is no likelihood of that here. Weigh an endpoint whose events "
-            "are exact."
-        )
     chosen = _require(cohort, question, endpoint, confounders, adjust, arms=grace is not None)
     episodes = find_episodes(cohort, replace(question, endpoints=(endpoint,)))[endpoint]
     begin, end = np.full((2, cohort.size), np.nan)

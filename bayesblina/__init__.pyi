@@ -14,6 +14,7 @@ from .classical.comparison import mantel_byar as mantel_byar
 from .classical.curves import kaplan_meier as kaplan_meier
 from .classical.curves import numbers_at_risk as numbers_at_risk
 from .classical.curves import simon_makuch as simon_makuch
+from .classical.turnbull import turnbull as turnbull
 from .core import errors as errors
 from .core import tables as tables
 from .core.version import __version__ as __version__

@@ -103,7 +103,7 @@ def _joined(cohort: Cohort, tables: list[pd.DataFrame]) -> pd.DataFrame:
     if not tables:
         return pd.DataFrame(columns=COLUMNS)
     result = pd.concat(tables, ignore_index=True)[COLUMNS]
-    result.attrs["synthetic"] = cohort.synthetic
+    result.attrs |= {"synthetic": cohort.synthetic, "unit": cohort.unit}
     return result
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 
 import bayesblina as bb
 from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.readers.columns import CovariateKind
 from bayesblina.person_time.question import StartsUntil
 
 
-def golden_patients() -> Cohort:
+def golden_patients(*covariates: Literal["x", "z"]) -> Cohort:
     """80 patients with exact times, gaps and censored times, of whom a third is always exposed."""
+    kinds: dict[str, CovariateKind] = {"x": "continuous", "z": "categorical"}
     i = np.arange(1, 81)
     last = 7 * i % 23 / 2
     found = last + 5 * i % 9 / 2
@@ -35,7 +39,7 @@ def golden_patients() -> Cohort:
         unit="months",
         endpoints={"y": bb.Endpoint(time="time", event="event", last_negative="last")},
         phases=bb.Phases(m="start"),
-        covariates={"x": "continuous", "z": "categorical"},
+        covariates={name: kinds[name] for name in covariates},
     )
 
 

@@ -38,7 +38,7 @@ def stepped(curve: pd.DataFrame, times: Floats) -> Floats:
 
 @pytest.mark.parametrize("by", [None, "z"])
 def test_steps_are_those_of_r(by: str | None) -> None:
-    found = bb.turnbull(golden_patients(), by=by)
+    found = bb.turnbull(golden_patients("z"), by=by)
     for group, own in found.groupby("group"):
         middle, survival = np.array(R[str(group)].split(), dtype=float).reshape(-1, 2).T
         inside = own.iloc[1:]
@@ -219,7 +219,7 @@ def test_curves_cover_the_truth() -> None:
 
 
 def test_what_cannot_be_asked_is_refused() -> None:
-    cohort = golden_patients()
+    cohort = golden_patients("x", "z")
     with pytest.raises(SpecError, match="leave one of question and by out"):
         bb.turnbull(cohort, asked(), by="z")
     with pytest.raises(SpecError, match="No categorical covariate 'x'"):

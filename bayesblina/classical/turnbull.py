@@ -85,7 +85,7 @@ def turnbull(
     >>> cohort, exact, _ = bb.simulate.visits_cohort(1, truth=truth)
     >>> curve = bb.turnbull(cohort)
     >>> curve[["start", "stop"]].tail(3).values.tolist()
-    [[12.0, 24.0], [24.0, 36.0], [36.0, 36.0]]
+    [[0.0, 12.0], [12.0, 24.0], [24.0, 36.0]]
     """
     require_kind(cohort, Cohort, "cohort")
     if question is not None and by is not None:

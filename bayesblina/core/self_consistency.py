@@ -51,7 +51,7 @@ class Known:
         same = np.diff(self.patient, prepend=-1) == 0
         same &= np.diff(self.group, prepend=-1) == 0
         same[1:] &= self.start[1:] == self.stop[:-1]
-        return same
+        return np.asarray(same, dtype=np.bool_)
 
     def joined(self) -> Known:
         """Join rows that are one stretch: no patient enters in its middle."""

@@ -84,8 +84,6 @@ from .studies.bootstrap import bayesian_bootstrap as bayesian_bootstrap
 from .studies.external import borrowing as borrowing
 from .studies.planning.characteristics import operating_characteristics as operating_characteristics
 from .studies.planning.designs import StudyDesign as StudyDesign
-from .studies.weighting.effect import weighted_effect as weighted_effect
-from .studies.weighting.weights import clone_censor_weight as clone_censor_weight
 from .studies.weighting.weights import starting_weights as starting_weights
 from .studies.what_if import Scenario as Scenario
 from .studies.what_if import Sensitivity as Sensitivity

@@ -76,7 +76,7 @@ def test_few_names_stand_on_top() -> None:
         name for name in dir(bb) if not isinstance(getattr(bb, name), ModuleType)
     ]
     # Four of them for courses: how they are read, in two forms, and two regimes; one for the
-    # calendar.
+    # calendar, and one for visits.
     assert len(functions_and_classes) <= 80
 
 

@@ -8,3 +8,4 @@ from .curves import nelson_aalen as nelson_aalen
 from .curves import numbers_at_risk as numbers_at_risk
 from .curves import simon_makuch as simon_makuch
 from .ladder import bias_ladder as bias_ladder
+from .turnbull import turnbull as turnbull

@@ -227,7 +227,7 @@ def design(
 
         with manner.stage("read"):
             read = read_design(path)
-            planned, asked = planning.StudyDesign(**dict(read.design)), read.analysis
+            planned, asked = planning.StudyDesign(**read.design.arguments()), read.analysis
         require_folder(out)
         same: dict[str, Any] = {
             "seed": asked.seed if seed is None else seed,

@@ -260,10 +260,12 @@ def _episodes(
     event, gaps = event[who] & (ends == stop[who]), None
     if known_free is not None:
         free = np.clip(known_free[rows], begin, stop)
-        if starts_prove:
-            entered = is_entered(who, state, course.phase_names)
-            np.maximum.at(free, who[entered], starts[entered])
         found = np.bincount(who, weights=event, minlength=rows.size) > 0
+        if starts_prove:
+            # Of those without the event, starts since the last visit would be told of some only:
+            # nothing is known of others who neither started nor came again.
+            entered = is_entered(who, state, course.phase_names) & found[who]
+            np.maximum.at(free, who[entered], starts[entered])
         found &= free < stop
         later = (ends > free[who]) & found[who]
         gaps = Gaps(

@@ -312,6 +312,14 @@ class StudyFile(Section):
         return self
 
 
+class VisitsSection(Section):
+    """``[design.visits]``: what `bayesblina.simulate.VisitSchedule` takes."""
+
+    every: Positive
+    jitter: Time = 0.0
+    missed: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
 class DesignSection(Section):
     """``[design]``: what `bayesblina.planning.StudyDesign` takes."""
 
@@ -327,6 +335,14 @@ class DesignSection(Section):
     unit: Unit = "months"
     # Time on, time off, and the number of cycles; by default the phase goes on.
     cycles: Annotated[list[Time], Field(min_length=3, max_length=3)] | None = None
+    # Events are found at visits; and until when the phase may start.
+    visits: VisitsSection | None = None
+    starts_until: Literal["found", "event"] | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Give what `bayesblina.planning.StudyDesign` takes."""
+        given = dict(self)
+        return given | {"visits": None if self.visits is None else dict(self.visits)}
 
 
 class AnalysisSection(Section):

@@ -84,7 +84,7 @@ def integrated(table: pd.DataFrame, person_time: PersonTime, draws: xr.Dataset) 
             own = float(np.exp(slope * standard[i]))
             start = np.inf if np.isnan(row.m) else float(row.m)
             free = max(row.last, row.c)
-            if starts and start < row.t:
+            if starts and row.e and start < row.t:
                 free = max(free, start)
             every = np.unique([row.c, free, row.t, *CUTS, *(row.c + edges), min(start, row.t)])
             every = every[(every >= row.c) & (every <= row.t)]

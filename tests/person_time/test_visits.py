@@ -13,8 +13,21 @@ from hypothesis import strategies as st
 import bayesblina as bb
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.person_time.follow_up import find_episodes
+from bayesblina.person_time.question import StartsUntil
 from bayesblina.person_time.visits import Gaps, StartCells, choose_start_cells, cut_gaps
 from tests.visits import at_visits, cohort_of
+
+# An event found at 12 after a start at 8; one without a start; no event and a start after the last
+# visit; no event.
+TABLE = pd.DataFrame(
+    {
+        "id": ["p", "q", "r", "s"],
+        "t": [12.0, 12.0, 10.0, 10.0],
+        "e": [1, 1, 0, 0],
+        "last": [6.0, 6.0, 6.0, 6.0],
+        "m": [8.0, np.nan, 9.0, np.nan],
+    }
+)
 
 
 def question(starts_until: Any = "found", lag: float = 0.0) -> bb.Question:
@@ -61,7 +74,8 @@ def test_who_becomes_eligible_is_event_free_then() -> None:
 def test_exact_events_and_the_event_free() -> None:
     assert known_of(one(last=12.0), "found") == ([1.0, 12.0], [])
     assert known_of(one(e=0, last=7.0), "found") == ([1.0, 7.0], [])
-    assert known_of(one(e=0, last=7.0, m=9.0), "event") == ([1.0, 9.0], [])
+    # Of others nobody would know whether they started: the start tells nothing.
+    assert known_of(one(e=0, last=7.0, m=9.0), "event") == ([1.0, 7.0], [])
     own = find_episodes(one(e=0, last=None), question())["y"]
     reasons = {left.reason: left.patients for left in own.left_out}
     assert reasons == {"at no visit since the start of eligibility": ("p",)}
@@ -109,7 +123,7 @@ def test_person_time_is_a_loops(seed: int, mechanism: str) -> None:
     for row in table.itertuples():
         start = np.inf if np.isnan(row.m) else row.m
         free = max(row.last, row.c)
-        if mechanism == "event" and row.c < start < row.t:
+        if mechanism == "event" and row.e and row.c < start < row.t:
             free = max(free, start)
         for low, high, is_gap in ((row.c, free, False), (free, row.t, bool(row.e))):
             if is_gap and high > low:
@@ -220,3 +234,35 @@ def test_impossible_questions_and_declarations() -> None:
     )
     with pytest.raises(SpecError, match="none here is"):
         bb.person_time(cohort, question())
+
+
+@pytest.mark.parametrize("mechanism", ["found", "event"])
+def test_known_time_ends_with_the_last_visit_but_where_a_start_proves_more(
+    mechanism: StartsUntil,
+) -> None:
+    """Nobody without an event is known longer for a start that others do not have."""
+    cohort = bb.read_cohort(
+        TABLE,
+        patient="id",
+        unit="months",
+        endpoints={"y": bb.Endpoint(time="t", event="e", last_negative="last")},
+        phases=bb.Phases(m="m"),
+    )
+    question = bb.Question(exposed="m", eligible_from="entry", starts_until=mechanism)
+    own = find_episodes(cohort, question)["y"]
+    known = list(zip(own.patient.tolist(), own.start.tolist(), own.stop.tolist(), strict=True))
+    proven = 8.0 if mechanism == "event" else 6.0
+    assert known == [(0, 0.0, proven), (1, 0.0, 6.0), (2, 0.0, 6.0), (3, 0.0, 6.0)]
+    assert own.gaps is not None
+    parts = list(
+        zip(
+            own.gaps.patient.tolist(),
+            own.gaps.phase.tolist(),
+            own.gaps.start.tolist(),
+            own.gaps.stop.tolist(),
+            strict=True,
+        )
+    )
+    crossing = [(0, 1, 8.0, 12.0), (1, 0, 6.0, 12.0)]
+    before = [] if mechanism == "event" else [(0, 0, 6.0, 8.0)]
+    assert parts == [*before, *crossing]

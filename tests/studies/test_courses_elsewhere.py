@@ -71,7 +71,7 @@ def test_weights(cohort: bb.Cohort, measure: str) -> None:
         progress=False,
     )
     by_draw = bb.hazard_ratio(fit)["hazard_ratio"].sel(endpoint="os")
-    effect = bb.weighted_effect(weighted, seed=1, draws=20)
+    effect = bb.weighting.weighted_effect(weighted, seed=1, draws=20)
     # The same weights, once with a model of the hazard and once without.
     log_sd = float(np.log(by_draw).std())
     ratio = float(effect.hazard_ratio["hazard_ratio"].median())

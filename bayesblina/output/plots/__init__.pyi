@@ -3,6 +3,7 @@ from .curves import cumulative_incidence as cumulative_incidence
 from .curves import hazard as hazard
 from .curves import state_occupancy as state_occupancy
 from .curves import survival as survival
+from .curves import turnbull as turnbull
 from .draws import chain_ranks as chain_ranks
 from .draws import pareto_k as pareto_k
 from .draws import power_scaling as power_scaling

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
@@ -11,10 +12,12 @@ from bayesblina.core.errors import SpecError
 from bayesblina.core.escaping import literal
 from bayesblina.output.plots.bands import draw_numbers_at_risk, draw_observed, draw_regimes
 from bayesblina.output.plots.style import (
+    PALE,
     SMALL,
     Place,
     Width,
     chosen,
+    colours,
     explain,
     in_a_row,
     mark,
@@ -93,6 +96,93 @@ def survival(
         observed=observed,
         at_risk=at_risk,
     )
+
+
+def turnbull(
+    curves: pd.DataFrame,
+    *,
+    endpoint: str | None = None,
+    width: Width = "two",
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw Turnbull's curves: steps, and grey boxes where a curve is not defined.
+
+    Parameters
+    ----------
+    curves
+        What `bayesblina.classical.turnbull` gives.
+    endpoint
+        Endpoint to draw; by default all, side by side.
+    width, ax
+        As for `survival`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Within a box the curve falls from its upper to its lower edge, and data do not say how.
+
+    Raises
+    ------
+    SpecError
+        If the endpoint is unknown, there are more groups than colours, or `ax` is given for several
+        endpoints.
+
+    Examples
+    --------
+    >>> curves = pd.DataFrame(
+    ...     {
+    ...         "endpoint": "rfs",
+    ...         "group": "all",
+    ...         "start": [0.0, 0.0, 6.0],
+    ...         "stop": [0.0, 6.0, 12.0],
+    ...         "survival": [1.0, 0.6, 0.3],
+    ...     }
+    ... )
+    >>> len(turnbull(curves).axes[0].patches)
+    2
+    """
+    require(
+        curves, ["endpoint", "group", "start", "stop", "survival"], "bayesblina.classical.turnbull"
+    )
+    names = chosen(curves["endpoint"], endpoint)
+    drawn = in_a_row(
+        [name.upper() for name in names],
+        height=HEIGHT,
+        width=width,
+        label="survival",
+        below=literal(str(curves.attrs.get("unit", "time"))) + " from the origin",
+        ax=ax,
+        share_y=True,
+    )
+    shades = dict(zip(*_groups(curves), strict=True))
+    for axis, name in zip(drawn.axes[0], names, strict=True):
+        for group, own in curves[curves["endpoint"] == name].groupby("group", sort=False):
+            _draw_falls(axis, own, colour=shades[str(group)], label=str(group))
+        axis.set(ylim=(0, 1.02), xlim=(0, None))
+        explain(axis)
+    return mark(drawn, curves)
+
+
+def _groups(curves: pd.DataFrame) -> tuple[list[str], tuple[str, ...]]:
+    """Name the groups of curves, each with a colour."""
+    names = list(dict.fromkeys(map(str, curves["group"])))
+    return names, colours(len(names), "groups")
+
+
+def _draw_falls(axis: Axes, curve: pd.DataFrame, *, colour: str, label: str) -> None:
+    """Draw where a step curve is level, where it falls at once, and where it is not defined."""
+    start, stop, survival = (curve[name].to_numpy() for name in ("start", "stop", "survival"))
+    before, wide = np.append(1.0, survival[:-1]), start < stop
+    axis.bar(
+        start[wide],
+        (before - survival)[wide],
+        (stop - start)[wide],
+        survival[wide],
+        align="edge",
+        color=PALE,
+    )
+    axis.hlines(survival[:-1], stop[:-1], start[1:], color=colour, label=literal(label))
+    axis.vlines(start[~wide], survival[~wide], before[~wide], color=colour)
 
 
 def hazard(

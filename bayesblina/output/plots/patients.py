@@ -47,6 +47,7 @@ LINE, PAD, GAP = 0.118, 0.07, 0.2
 # Letters on an inch, at the size of the boxes' texts; where arrows run, from a column's left.
 LETTERS, ARROW = 17.0, 0.35
 CENSORED = "end of follow-up"
+FOUND = "event, between two visits"
 # Height of the bar of time in no phase.
 GAP_HEIGHT = 0.3
 # How the reason begins that both accounts give.
@@ -66,7 +67,9 @@ def swimmer(
     """Draw the course of single patients: stays in phases, transplant, event or end of follow-up.
 
     Every stay is drawn, also where phases recur; a thin bar is time off treatment, or before any.
-    A white line parts stays in one phase that follow each other without a gap.
+    A white line parts stays in one phase that follow each other without a gap. An event that was
+    found at a visit is a dark line from the last visit without it to that one, in between which it
+    lies.
 
     It shows single patients, and says so: it is for the analyst's eyes, not for release.
 
@@ -126,7 +129,7 @@ def swimmer(
     drawn = canvas(height=0.9 + (0.115 if ids else 0.075) * len(ends), width=width, ax=ax)
     axis = drawn.axis
     _draw_phases(axis, cohort, rows, place)
-    _draw_ends(axis, cohort, rows, place)
+    _draw_ends(axis, cohort, endpoint, rows, place)
     named = list(map(literal, ends.index)) if ids else []
     axis.set_yticks(range(len(named)), named, fontsize=TINY)
     hide_scale(axis)
@@ -176,11 +179,32 @@ def _part_stays(
     axis.vlines(at[drawn], line - 0.375, line + 0.375, color="white", linewidth=0.7)
 
 
-def _draw_ends(axis: Axes, cohort: Cohort, rows: pd.DataFrame, place: pd.Series[int]) -> None:
+def _found_since(cohort: Cohort, endpoint: str, rows: pd.DataFrame) -> pd.Series[float]:
+    """Find since when events that were found at visits may have happened, by id; NaN elsewhere."""
+    ids = [str(patient) for patient in cohort.patients]
+    outcome = cohort.endpoints[endpoint]
+    if outcome.last_negative is None:
+        return pd.Series(np.nan, index=ids)
+    begin = rows.groupby("patient", sort=False)["start"].min().reindex(ids).to_numpy()
+    free = np.maximum(outcome.known_free, begin)
+    return pd.Series(np.where(outcome.event & (free < outcome.time), free, np.nan), index=ids)
+
+
+def _draw_ends(
+    axis: Axes, cohort: Cohort, endpoint: str, rows: pd.DataFrame, place: pd.Series[int]
+) -> None:
     """Mark how each patient's follow-up ended, and the transplant within it."""
     last = rows.groupby("patient", sort=False).tail(1).set_index("patient")
     event = last["event"] == 1
-    for ended, marker, label in ((last[event], "x", "event"), (last[~event], ">", CENSORED)):
+    since = _found_since(cohort, endpoint, rows)[last.index]
+    found = event & since.notna()
+    if found.any():
+        line = place[last.index[found]].to_numpy()
+        axis.hlines(line, since[found], last["stop"][found], color=DARK, linewidth=1.6, label=FOUND)
+    for ended, marker, label in (
+        (last[event & ~found], "x", "event"),
+        (last[~event], ">", CENSORED),
+    ):
         axis.plot(
             ended["stop"].to_numpy(),
             place[ended.index].to_numpy(),

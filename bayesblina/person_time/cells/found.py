@@ -154,8 +154,8 @@ def _episodes(person_time: PersonTime, index: int) -> tuple[list[NDArray[Any]], 
     return columns, is_entered(columns[0], columns[1], names)
 
 
-def _start_cells(person_time: PersonTime) -> StartCells:
-    """Choose cells of starting by the starts before events that are found at visits."""
+def _start_cells(person_time: PersonTime) -> StartCells | None:
+    """Choose cells of starting by the starts before events found at visits; None without any."""
     held = person_time.patients()
     since, left = [np.empty(0)], [np.empty(0, dtype=np.int64)]
     for index in _visited(person_time):
@@ -163,6 +163,7 @@ def _start_cells(person_time: PersonTime) -> StartCells:
         entered = np.flatnonzero(began)
         since.append(start[entered] - held.people["begin"].values[index][patient[entered]])
         left.append(phase[entered - 1])
-    return choose_start_cells(
-        np.concatenate(since), np.concatenate(left), person_time.table.sizes["phase"]
-    )
+    times, states = np.concatenate(since), np.concatenate(left)
+    if not times.size:
+        return None
+    return choose_start_cells(times, states, person_time.table.sizes["phase"])

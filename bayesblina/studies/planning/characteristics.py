@@ -98,7 +98,8 @@ def operating_characteristics(
     analysis
         ``"companion"``: the posterior of the log hazard ratio by Breslow's partial likelihood,
         which has no baseline, all cohorts at once. ``"model"``: the hazard model itself, fitted to
-        each cohort; a fifth of a second or more for each.
+        each cohort; a fifth of a second or more for each. Of designs with visits only this: there
+        is no partial likelihood of events that are found at visits.
     model
         The hazard model, whose phases are proportional.
     settings
@@ -143,6 +144,8 @@ def operating_characteristics(
     if not 0 < success < 1:
         raise SpecError(f"success must be a probability, got {success!r}.")
     require_choice(analysis, ("companion", "model"), "analysis")
+    if analysis == "companion":
+        _require_exact_times(design)
     definition = planned_model(model, prior)
     show = progress or (lambda *_: None)
     step = max(1, BLOCK // design.patients)
@@ -162,6 +165,16 @@ def operating_characteristics(
             answers.append(_by_model(cohorts, design, definition, settings, block, show_fit))
         show(done + count, replications)
     return _characteristics(simulated, np.concatenate(answers, axis=1), success)
+
+
+def _require_exact_times(design: StudyDesign) -> None:
+    """Refuse designs of which there is no partial likelihood."""
+    if design.visits is not None:
+        raise SpecError(
+            "Events of this design are found at visits, of which there is no partial likelihood: "
+            "analyse it with analysis='model' (method = 'model' in a design file), and find the "
+            "number of patients by a grid of designs."
+        )
 
 
 def planned_model(model: str | ModelDefinition, prior: HazardRatioPrior | None) -> ModelDefinition:
@@ -222,7 +235,9 @@ def _by_model(
 ) -> Floats:
     """Fit the hazard model to each cohort: mean, interval, P(HR < 1) and whether it converged."""
     measure: Measure | None = None if design.cycles is None else "current"
-    question = Question(exposed=PHASE, eligible_from=ENTRY, measure=measure)
+    question = Question(
+        exposed=PHASE, eligible_from=ENTRY, measure=measure, starts_until=design.starts_until
+    )
     answers = np.full((5, cohorts.time.shape[0]), np.nan)
     for index in range(answers.shape[1]):
         try:
@@ -292,7 +307,7 @@ def sample_size(
     Parameters
     ----------
     design
-        The design; its number of patients is where the search begins.
+        The design; its number of patients is where the search begins. Its times are exact.
     power
         Share of successes that is wanted.
     seed
@@ -310,8 +325,8 @@ def sample_size(
     Raises
     ------
     SpecError
-        If the power is impossible, or not reached with 100,000 patients; or if there are so few
-        replications that they leave open how the power grows.
+        If the power is impossible, or not reached with 100,000 patients; if events are found at
+        visits; or if there are so few replications that they leave open how the power grows.
 
     Notes
     -----
@@ -333,6 +348,7 @@ def sample_size(
     require_seed(seed)
     if not 0 < power < 1:
         raise SpecError(f"power must lie between 0 and 1, got {power!r}.")
+    _require_exact_times(design)
     definition = planned_model(model, prior)
     tried: dict[int, pd.DataFrame] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -14,6 +15,8 @@ from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.outcomes import Outcome
+from bayesblina.person_time.question import STARTS_UNTIL, StartsUntil
+from bayesblina.studies.simulate import VisitSchedule
 
 ENDPOINT, PHASE = "event", "exposed"
 
@@ -47,11 +50,18 @@ class StudyDesign:
         Hazard of leaving observation before.
     unit
         Time unit.
+    visits
+        When patients are looked at, counted from becoming eligible: a
+        `bayesblina.simulate.VisitSchedule`, or a mapping of what it takes. Events are then found at
+        visits, and analysed so. None for exact times.
+    starts_until
+        Where there are visits, until when the phase may start, as of `bayesblina.Question`:
+        ``"found"`` or ``"event"``. Cohorts are simulated and analysed under it.
 
     Raises
     ------
     SpecError
-        If a number is impossible.
+        If a number is impossible, or visits and `starts_until` do not go together.
 
     Examples
     --------
@@ -73,6 +83,8 @@ class StudyDesign:
     dropout: float = 0.0
     unit: str = "months"
     cycles: tuple[float, float, int] | None = None
+    visits: VisitSchedule | Mapping[str, float] | None = None
+    starts_until: StartsUntil | None = None
 
     def __post_init__(self) -> None:
         count: object = self.patients
@@ -80,6 +92,8 @@ class StudyDesign:
             raise SpecError(f"patients must be a whole number of at least 2, got {count!r}.")
         for item in fields(self):
             given = getattr(self, item.name)
+            if item.name == "visits":
+                continue
             # Python counts true as 1.
             if any(isinstance(value, bool) for value in np.asarray(given, dtype=object).ravel()):
                 raise SpecError(f"{item.name}: expected numbers, got {given!r}.")
@@ -103,6 +117,37 @@ class StudyDesign:
             object.__setattr__(self, name, value)
         if self.cycles is not None:
             object.__setattr__(self, "cycles", _cycles(self.cycles))
+        object.__setattr__(self, "visits", _visits(self.visits))
+        if (self.visits is None) != (self.starts_until is None):
+            raise SpecError(
+                "visits and starts_until go together: events that are found at visits need to be "
+                "told until when the phase may start, 'found' or 'event'."
+            )
+        if self.starts_until not in (None, *STARTS_UNTIL):
+            raise SpecError(f"starts_until must be 'found' or 'event', got {self.starts_until!r}.")
+        if self.visits is not None and self.cycles is not None:
+            raise SpecError(
+                "visits and cycles do not go together: what becomes of cycles between an event and "
+                "the visit that finds it is not simulated. Leave one of them out."
+            )
+
+    @property
+    def schedule(self) -> VisitSchedule | None:
+        """When patients are looked at; None where times are exact."""
+        return _visits(self.visits)
+
+
+def _visits(given: object) -> VisitSchedule | None:
+    """Take the visits of a design, or refuse them."""
+    if given is None or isinstance(given, VisitSchedule):
+        return given
+    known = [item.name for item in fields(VisitSchedule)]
+    if not isinstance(given, Mapping) or "every" not in given or not set(given) <= set(known):
+        raise SpecError(
+            f"visits must be a VisitSchedule, or map every (and, if wanted, jitter and missed) to "
+            f"numbers, got {given!r}."
+        )
+    return VisitSchedule(**given)
 
 
 def _cycles(given: object) -> tuple[float, float, int]:
@@ -128,6 +173,9 @@ class Cohorts:
     where there is none before that.
     `event`, shape (cohort, patient): whether follow-up ends with the event.
     `hazard_ratio`, shape (cohort,): the truth of each.
+    `last_negative`, shape (cohort, patient): last visit without the event, where events are found
+    at visits: minus infinity where there was none, and `time` is that of the visit that finds the
+    event. None where times are exact.
     `stays`, shape (stay, 2): time from the start at which each stay in the phase begins and ends;
     None where it goes on.
     """
@@ -137,6 +185,7 @@ class Cohorts:
     event: Bools
     hazard_ratio: Floats
     stays: Floats | None = None
+    last_negative: Floats | None = None
 
 
 def _deaths(
@@ -236,25 +285,39 @@ def simulate_cohorts(
     end = design.follow_up + random.uniform(0.0, 1.0, shape) * design.accrual
     if design.dropout > 0:
         end = np.minimum(end, random.exponential(1.0 / design.dropout, shape))
-    time = np.minimum(death, end)
+    found, last = death, None
+    if design.schedule is not None:
+        last, found = design.schedule.look(death, end, random)
+        if design.starts_until == "event":
+            start = np.where(start < death, start, np.inf)
+    time = np.minimum(found, end)
     return Cohorts(
         time=time,
         start=np.where(start < time, start, np.inf),
-        event=death <= end,
+        event=found <= end,
         hazard_ratio=ratio,
         stays=stays,
+        last_negative=last,
     )
 
 
 def as_cohort(cohorts: Cohorts, index: int, design: StudyDesign) -> Cohort:
     """Take one simulated cohort as patients."""
     time, start = cohorts.time[index].copy(), cohorts.start[index]
+    last = None
+    if cohorts.last_negative is not None:
+        own = cohorts.last_negative[index]
+        last = np.where(np.isinf(own), np.nan, own)
     return Cohort(
         patients=np.arange(time.size).astype(str),
         unit=design.unit,
         endpoints={
             ENDPOINT: Outcome(
-                time=time, event=cohorts.event[index].copy(), entry=np.zeros(time.size)
+                time=time,
+                event=cohorts.event[index].copy(),
+                entry=np.zeros(time.size),
+                recorded=None if last is None else "visits",
+                last_negative=last,
             )
         },
         phases=(PHASE,),

@@ -388,9 +388,11 @@ def design_grid(
 
 def _key(design: StudyDesign) -> str:
     """Hash a design."""
-    content = asdict(design)
-    if design.cycles is None:
-        del content["cycles"]
+    content = {
+        name: value
+        for name, value in asdict(design).items()
+        if value is not None or name not in ("cycles", "visits", "starts_until")
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

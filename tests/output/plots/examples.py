@@ -363,12 +363,28 @@ def scalable(*endpoints: str) -> xr.DataTree:
     return tree
 
 
+def turnbull() -> pd.DataFrame:
+    """Curves that fall in (0, 6] and (6, 12], and at a death at 8 in the other group."""
+    curves = pd.DataFrame(
+        {
+            "endpoint": "rfs",
+            "group": ["a"] * 4 + ["b"] * 3,
+            "start": [0.0, 0.0, 6.0, 15.0, 0.0, 8.0, 15.0],
+            "stop": [0.0, 6.0, 12.0, 15.0, 0.0, 8.0, 15.0],
+            "survival": [1.0, 0.6, 0.3, 0.3, 1.0, 0.5, 0.5],
+        }
+    )
+    curves.attrs |= {"synthetic": True, "unit": "months"}
+    return curves
+
+
 # Each figure with one panel, as it may be drawn on axes of one's own; and whether it says of itself
 # that patients are synthetic.
 ONE_PANEL: dict[str, Callable[..., Any]] = {
     "survival": lambda **more: plots.survival(
         survival(), endpoint="os", observed=simon_makuch(), at_risk=at_risk(), **more
     ),
+    "turnbull": lambda **more: plots.turnbull(turnbull(), **more),
     "hazard": lambda **more: plots.hazard(
         over_time("hazard", lambda hazard: hazard), endpoint="rfs", **more
     ),

@@ -24,6 +24,7 @@ from tests.output.plots.examples import (
     simon_makuch,
     survival,
     texts,
+    turnbull,
 )
 
 
@@ -215,3 +216,20 @@ def test_curves_are_grey_where_nobody_is_at_risk() -> None:
     assert np.isfinite(later.get_ydata()).all()
     assert len(areas(axis)) == 3
     assert labels(axis)[:2] == ["never (posterior, 95% band)", "from 8 (posterior, 95% band)"]
+
+
+def test_turnbulls_curves_are_grey_where_they_are_not_defined() -> None:
+    axis: Any = plots.turnbull(turnbull()).axes[0]
+    boxes = [(own.get_x(), own.get_y(), own.get_width(), own.get_height()) for own in axis.patches]
+    np.testing.assert_allclose(boxes, [(0.0, 0.6, 6.0, 0.4), (6.0, 0.3, 6.0, 0.3)])
+    level, at_once, other, drop = (
+        [segment.tolist() for segment in own.get_segments()] for own in axis.collections
+    )
+    # Level before the first visit, between falls that touch, and from month 12 on.
+    assert level == [[[0, 1], [0, 1]], [[6, 0.6], [6, 0.6]], [[12, 0.3], [15, 0.3]]]
+    assert at_once == [[[0, 1], [0, 1]], [[15, 0.3], [15, 0.3]]]
+    assert other == [[[0, 1], [8, 1]], [[8, 0.5], [15, 0.5]]]
+    assert [[8, 0.5], [8, 1]] in drop
+    assert labels(axis) == ["a", "b"]
+    with pytest.raises(SpecError, match="No endpoint 'os'"):
+        plots.turnbull(turnbull(), endpoint="os")

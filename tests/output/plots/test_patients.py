@@ -64,6 +64,34 @@ def test_single_patients_are_marked_and_nameless(cohort: bb.Cohort) -> None:
     assert set(labels(axis)) == {"before late", "late", *drawn}
 
 
+def test_events_found_at_visits_are_drawn_as_intervals() -> None:
+    """One found since a visit, one since the origin, one exact, one without an event."""
+    table = pd.DataFrame(
+        {
+            "id": ["p", "q", "r", "s"],
+            "t": [4.0, 5.0, 6.0, 7.0],
+            "e": [1, 1, 1, 0],
+            "last": [3.0, np.nan, 6.0, 6.5],
+            "m": [2.0, np.nan, np.nan, np.nan],
+        }
+    )
+    visited = bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={"y": bb.Endpoint(time="t", event="e", last_negative="last")},
+        phases=bb.Phases(m="m"),
+    )
+    axis: Any = plots.swimmer(visited, "y").axes[0]
+    (drawn,) = [own for own in axis.collections if own.get_label() == "event, between two visits"]
+    assert [segment.tolist() for segment in drawn.get_segments()] == [
+        [[3.0, 0.0], [4.0, 0.0]],
+        [[0.0, 1.0], [5.0, 1.0]],
+    ]
+    marked = {line.get_label(): line.get_xydata().tolist() for line in lines(axis)}
+    assert marked == {"event": [[6.0, 2.0]], "end of follow-up": [[7.0, 3.0]]}
+
+
 def test_every_stay_is_drawn_and_gaps_are_thin() -> None:
     """Two stays that meet, a gap, a third stay of another phase; one patient without any."""
     patients = pd.DataFrame(

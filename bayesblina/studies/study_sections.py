@@ -312,7 +312,7 @@ class StudyFile(Section):
         return self
 
 
-class VisitsSection(Section):
+class VisitScheduleSection(Section):
     """``[design.visits]``: what `bayesblina.simulate.VisitSchedule` takes."""
 
     every: Positive
@@ -336,7 +336,7 @@ class DesignSection(Section):
     # Time on, time off, and the number of cycles; by default the phase goes on.
     cycles: Annotated[list[Time], Field(min_length=3, max_length=3)] | None = None
     # Events are found at visits; and until when the phase may start.
-    visits: VisitsSection | None = None
+    visits: VisitScheduleSection | None = None
     starts_until: Literal["found", "event"] | None = None
 
     def arguments(self) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Asked:
             # How many whole numbers lie in each step, counted one after the other.
             known = [
                 [str(n) for n in range(1, 100) if low < n <= high]
-                for low, high in pairwise([0.0, *map(float, self.steps)])
+                for low, high in pairwise([Fraction(0), *self.steps])
             ]
             spans = [
                 "1 cycle"

@@ -74,6 +74,7 @@ def test_a_last_visit_at_the_end_stays_there() -> None:
     )
     outcome = read(table, endpoints=endpoints, repairs=bb.Repairs(zero_times=0.02)).endpoints["rfs"]
     np.testing.assert_allclose(outcome.time, [2.02, 12, np.nan, 3.02], rtol=1e-12)
+    assert outcome.last_negative is not None
     np.testing.assert_allclose(outcome.last_negative, [2.02, 11, np.nan, 3.02], rtol=1e-12)
 
 

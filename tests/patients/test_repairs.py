@@ -56,6 +56,28 @@ def test_follow_up_that_ends_at_its_entry_is_repaired_alike() -> None:
     ]
 
 
+def test_a_last_visit_at_the_end_stays_there() -> None:
+    """Of those who are event-free at their entry, and of those with an exact event there."""
+    endpoints = dict(ENDPOINTS) | {
+        "rfs": bb.Endpoint(
+            time="rfs_months",
+            event="relapse_or_death",
+            entry="remission_month",
+            last_negative="marrow_month",
+        )
+    }
+    table = patients(
+        rfs_months=[2, 12, None, 3],
+        remission_month=[2, 1, None, 3],
+        relapse_or_death=[0, 0, None, 1],
+        marrow_month=[2.0, 11.0, None, 3.0],
+    )
+    outcome = read(table, endpoints=endpoints, repairs=bb.Repairs(zero_times=0.02)).endpoints["rfs"]
+    np.testing.assert_allclose(outcome.time, [2.02, 12, np.nan, 3.02], rtol=1e-12)
+    assert outcome.last_negative is not None
+    np.testing.assert_allclose(outcome.last_negative, [2.02, 11, np.nan, 3.02], rtol=1e-12)
+
+
 def test_a_phase_that_ends_at_the_end_ends_with_it() -> None:
     """Treated until the moment of death is treated at death; a phase that was replaced is not."""
     table = pd.DataFrame(

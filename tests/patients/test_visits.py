@@ -120,24 +120,16 @@ def test_a_table_of_visits_says_since_when() -> None:
 def test_a_column_of_its_own_says_the_same() -> None:
     """And that of an endpoint beside it is left alone."""
     both = PEOPLE.assign(last=LAST, pfs=PEOPLE["rfs"], progressed=PEOPLE["failed"])
-    rfs: dict[str, Any] = {
-        **{"time": "rfs", "event": "failed"},
-        **{"entry": "remission", "includes": ["os"]},
-    }
-    pfs: dict[str, Any] = {
-        "time": "pfs",
-        "event": "progressed",
-        "entry": "remission",
-        "includes": ["os"],
-    }
+    shared: dict[str, Any] = {"entry": "remission", "includes": ["os"]}
+    pfs: dict[str, Any] = {"recorded": "visits", "event_free_until": "last_contact"}
     cohort = bb.read_cohort(
         both,
         patient="id",
         unit="months",
         endpoints={
             "os": bb.Endpoint(time="os", event="died"),
-            "rfs": bb.Endpoint(**rfs, last_negative="last"),
-            "pfs": bb.Endpoint(**pfs, recorded="visits", event_free_until="last_contact"),
+            "rfs": bb.Endpoint(time="rfs", event="failed", last_negative="last", **shared),
+            "pfs": bb.Endpoint(time="pfs", event="progressed", **pfs, **shared),
         },
         phases=bb.Phases(maintenance="maintenance"),
         visits=visits(),
@@ -242,7 +234,9 @@ def test_times_that_are_one_day_are_one() -> None:
     np.testing.assert_allclose(last, expected, rtol=1e-6)
     assert last[1] == 9.1
     nearly = read(pd.DataFrame([("d", 1.0 - 1e-5, "CR")], columns=VISITS.columns))
-    assert nearly.endpoints["rfs"].last_negative[3] == 1.0  # type: ignore[index]
+    last = nearly.endpoints["rfs"].last_negative
+    assert last is not None
+    assert last[3] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -265,13 +259,12 @@ def test_what_cannot_be_said_of_visits(wrong: dict[str, Any], message: str) -> N
 def test_visits_and_endpoints_need_each_other() -> None:
     """Before the table is read: there is none here."""
     columns: dict[str, Any] = {"patient": "id", "unit": "months", "phases": bb.Phases(m="m")}
-    rfs = {"time": "rfs", "event": "failed"}
-    kinds: tuple[tuple[Any, Any, dict[str, Any]], ...] = (
-        (bb.read_cohort, bb.Endpoint, columns),
-        (bb.read_dated_cohort, bb.DatedEndpoint, {**columns, "origin": "first"}),
-    )
-    for kind, name, options in kinds:
-        said = rfs if name is bb.Endpoint else {"date": "rfs", "event": "failed"}
+    readers: list[tuple[Any, Any, dict[str, Any], dict[str, Any]]] = [
+        (bb.read_cohort, bb.Endpoint, {"time": "rfs"}, columns),
+        (bb.read_dated_cohort, bb.DatedEndpoint, {"date": "rfs"}, {**columns, "origin": "first"}),
+    ]
+    for kind, name, said, options in readers:
+        said["event"] = "failed"
         for wrong, table, message in (
             (name(**said, recorded="visits"), None, "needs to know since when"),
             (name(**said), visits(), "no endpoint waits for them"),
@@ -314,8 +307,9 @@ def read_dates(
     for column in ("rfs", "os", "remission", "maintenance", "last"):
         if column in people and people[column].dtype == float:
             people = dated(people, column)
-    own: dict[str, Any] = {"last_negative": "last"} if table is None else {"recorded": "visits"}
-    rfs: dict[str, Any] = {"date": "rfs", "event": "failed", "origin": "remission"}
+    own: dict[str, Any] = {"recorded": "visits"}
+    if table is None:
+        own = {"last_negative": "last"}
     if table is not None and not isinstance(table["month"].iloc[0], str):
         table = dated(table, "month")
     return bb.read_dated_cohort(
@@ -325,7 +319,9 @@ def read_dates(
         unit="days",
         endpoints={
             "os": bb.DatedEndpoint(date="os", event="died"),
-            "rfs": bb.DatedEndpoint(**rfs, **own, includes=includes),
+            "rfs": bb.DatedEndpoint(
+                date="rfs", event="failed", origin="remission", includes=includes, **own
+            ),
         },
         phases=bb.Phases(maintenance="maintenance"),
         visits=None if table is None else visits(table),

@@ -392,6 +392,21 @@ def test_several_endpoints_need_to_know_which_is_death(synthetic_fit: Fit) -> No
             bb.bias.informative_dropout(cohort, synthetic_fit, death=wrong, **given)  # type: ignore[arg-type]
 
 
+def test_dropout_needs_exact_event_times(synthetic_fit: Fit) -> None:
+    cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
+    visited = replace(synthetic_fit.person_time, visits=xr.Dataset())
+    with pytest.raises(EstimandError, match="some events here are found at visits"):
+        bb.bias.informative_dropout(
+            cohort,
+            replace(synthetic_fit, person_time=visited),
+            death="os",
+            horizon=40.0,
+            hazard_ratio_exposed=1.0,
+            hazard_ratio_unexposed=1.0,
+            seed=1,
+        )
+
+
 def test_pooled_draws_are_judged_by_their_chains() -> None:
     """Imputations may differ; chains of one imputation may not."""
     generator = np.random.default_rng(3)

@@ -290,6 +290,14 @@ def test_what_cannot_be_weighted_is_refused() -> None:
     ):
         with pytest.raises(SpecError, match=words):
             bb.weighting.starting_weights(cohort, question, endpoint="os")
+    outcome = cohort.endpoints["os"]
+    seen = replace(outcome, recorded="visits", last_negative=outcome.time * 0.5)
+    with pytest.raises(SpecError, match="events of os are found at visits"):
+        bb.weighting.starting_weights(
+            replace(cohort, endpoints={"os": seen}),
+            replace(QUESTION, starts_until="found"),
+            endpoint="os",
+        )
     with pytest.raises(SpecError, match="whatever follows: choose phase_end='ever'"):
         bb.weighting.clone_censor_weight(
             cohort, replace(QUESTION, phase_end="current"), endpoint="os", grace=6.0

@@ -85,8 +85,9 @@ class VisitDays:
 
 def require_visits(waiting: list[str], visits: Visits | None) -> None:
     """Refuse endpoints that wait for a table of visits without one, and one that none waits for."""
-    if visits is not None and not isinstance(visits, Visits):
-        raise SpecError(f"visits must be Visits(...), got {type(visits).__name__}.")
+    given: object = visits
+    if not isinstance(given, Visits | None):
+        raise SpecError(f"visits must be Visits(...), got {type(given).__name__}.")
     refuse(
         (bool(waiting) and visits is None, f"{', '.join(waiting)}: {NO_VISITS}."),
         (

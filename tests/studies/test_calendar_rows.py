@@ -106,3 +106,27 @@ def test_what_needs_whole_patients_is_refused() -> None:
         bb.starting_weights(cohort, QUESTION, endpoint="os")
     with pytest.raises(SpecError, match="read the patients without a calendar"):
         bb.person_time(cohort, QUESTION, courses=("os", "os"))
+
+
+def test_each_endpoint_ends_at_a_cut_that_it_all_but_meets() -> None:
+    """Two ends that differ by rounding are on the day of the cut, each by itself."""
+    table = pd.DataFrame(
+        {
+            "id": ["a", "b"],
+            "os": [100.0, 900.0],
+            "rfs": [100.005, 50.0],
+            "event": [1, 0],
+            "start": [20.0, None],
+            "origin": ["2011-09-23", "2011-09-23"],
+        }
+    )
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="days",
+        endpoints={name: bb.Endpoint(time=name, event="event") for name in ("os", "rfs")},
+        phases=bb.Phases(phase="start"),
+        calendar=bb.Calendar(origin="origin", cuts=["2012-01-01"]),
+    )
+    assert cohort.patients.tolist() == ["a", "b, before 2012-01-01", "b, from 2012-01-01"]
+    assert cohort.endpoints["rfs"].time[0] == 100.005

@@ -139,8 +139,7 @@ def _pull(values: Floats, precision: Floats) -> Floats:
 def _mode(events: Floats, time: Floats, precision: Floats) -> tuple[Floats, Floats]:
     """Log hazards at the mode under walks' priors, and the expected events there.
 
-    `precision`, shape (interval, interval) or (curve, interval, interval): that of all walks, or
-    each one's own.
+    `precision`, shape ([curve,] interval, interval): that of all walks, or each one's own.
     Result: both of shape (curve, interval). Half an event in all of follow-up keeps the level
     finite.
     """

@@ -49,7 +49,7 @@ from bayesblina.hazards.parts import (
     Weibull,
 )
 from bayesblina.hazards.priors import NormalPrior, SpreadPrior
-from bayesblina.person_time.cells import PersonTime
+from bayesblina.person_time.cells import PersonTime, tied_steps
 
 # The basis of the Hilbert space reaches beyond the data by this factor.
 BOUNDARY = 4.0
@@ -174,10 +174,7 @@ def _random_walk(bench: Workbench, kind: RandomWalk) -> Any:
         pm.modelcontext(None).add_coord(curve, ["shared"])
         weight = weight.sum(axis=0, keepdims=True)
         time = (time * np.exp(curves.level_centre)[:, None]).sum(axis=0, keepdims=True)
-    visits, tied = bench.person_time.visits, None
-    if visits is not None and not kind.shared:
-        same = np.diff(visits["interval_group"].values, axis=1) == 0
-        tied = np.repeat(same, len(bench.design.strata), axis=0)
+    tied = None if kind.shared else tied_steps(bench.person_time, len(bench.design.strata))
     walk = steps(weight, time, sd=kind.step.sd, tied=tied)
     pm.modelcontext(None).add_coord("component", np.arange(walk.basis.shape[2]))
     shape = walk_of_known_sd("", walk, dims=(curve, "component"))

@@ -105,9 +105,8 @@ def mark_of(gate: str) -> str:
 
 def count(cell: Any, shape: str = ",.0f") -> str:
     """Write a count, or the mask in its place; nothing where there is none."""
-    if isinstance(cell, str):
-        return cell
-    return "" if pd.isna(cell) else format(float(cell), shape)
+    empty = isinstance(cell, str) or pd.isna(cell)
+    return (cell if isinstance(cell, str) else "") if empty else format(float(cell), shape)
 
 
 def estimand_of(fit: Fit) -> dict[str, str]:

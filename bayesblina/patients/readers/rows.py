@@ -24,13 +24,7 @@ from bayesblina.patients.declarations import (
     Recorded,
     recorded_at_visits,
 )
-from bayesblina.patients.readers.columns import (
-    Columns,
-    CovariateKind,
-    Repairs,
-    examples_of,
-    make_cohort,
-)
+from bayesblina.patients.readers.columns import Columns, CovariateKind, Repairs, make_cohort
 from bayesblina.patients.readers.course_rows import (
     CourseRows,
     DeclaredRows,
@@ -50,6 +44,7 @@ from bayesblina.patients.readers.sources import (
     require_columns,
     require_roles,
 )
+from bayesblina.patients.readers.texts import examples_of
 from bayesblina.patients.readers.visits import read_visits, require_visits, waiting_for_visits
 from bayesblina.patients.visits import Visits
 

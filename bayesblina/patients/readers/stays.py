@@ -15,7 +15,7 @@ from bayesblina.core.errors import DataError, Problem
 from bayesblina.patients.cohort import Repair
 from bayesblina.patients.declarations import CLIPPED_STAYS, LEFT_OUT_STAYS, Courses, Phases
 from bayesblina.patients.outcomes import Outcome, last_seen
-from bayesblina.patients.readers.columns import Columns, coded_text, examples_of
+from bayesblina.patients.readers.columns import Columns
 from bayesblina.patients.readers.dates import ISO, PartialDates
 from bayesblina.patients.readers.sources import (
     hashes,
@@ -24,6 +24,7 @@ from bayesblina.patients.readers.sources import (
     raise_problems,
     require_roles,
 )
+from bayesblina.patients.readers.texts import coded_text, examples_of
 from bayesblina.patients.stay_rules import (
     AFTER,
     StayRows,

@@ -14,7 +14,7 @@ from bayesblina.core.errors import SpecError
 from bayesblina.patients.cohort import Repair
 from bayesblina.patients.declarations import NO_VISITS, Recorded
 from bayesblina.patients.outcomes import Outcome, exact_events, last_seen
-from bayesblina.patients.readers.columns import Columns, examples_of
+from bayesblina.patients.readers.columns import Columns
 from bayesblina.patients.readers.dates import (
     ISO,
     STUDY_DAYS_EXPECTED,
@@ -30,6 +30,7 @@ from bayesblina.patients.readers.sources import (
     require_columns,
     require_roles,
 )
+from bayesblina.patients.readers.texts import examples_of
 from bayesblina.patients.rules import tie_of, unit_fault
 from bayesblina.patients.visits import (
     IGNORED,

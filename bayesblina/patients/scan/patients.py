@@ -332,8 +332,8 @@ def scan_cohort(
     DataError
         If anything in the table is wrong, with all problems at once.
     SpecError
-        If the call itself is impossible, the extra ``scale`` is not installed, or an endpoint's
-        events are recorded at visits, which needs patients in memory.
+        If the call itself is impossible (events recorded at visits need patients in memory), or
+        the extra ``scale`` is not installed.
 
     See Also
     --------
@@ -360,8 +360,7 @@ def scan_cohort(
         (not endpoints, "Declare at least one endpoint."),
         (
             any(endpoint.recorded == "visits" for endpoint in endpoints.values()),
-            "Events that are recorded at visits need patients in memory: read them with "
-            "read_cohort.",
+            "Events recorded at visits need patients in memory: read them with read_cohort.",
         ),
     )
     raw, source, embedded = open_table(table, memory_limit)

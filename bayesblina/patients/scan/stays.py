@@ -20,13 +20,13 @@ from bayesblina.core.arrays import Ints
 from bayesblina.core.errors import NAMED_PATIENTS, Problem, SpecError
 from bayesblina.patients.account import Line
 from bayesblina.patients.declarations import CLIPPED_STAYS, LEFT_OUT_STAYS, Courses, Endpoint
-from bayesblina.patients.readers.columns import examples_of
 from bayesblina.patients.readers.sources import (
     flag_problem,
     missing_columns,
     raise_problems,
     require_roles,
 )
+from bayesblina.patients.readers.texts import examples_of
 from bayesblina.patients.scan.checks import count_rows, named
 from bayesblina.patients.scan.engines import (
     BlockTable,

@@ -8,6 +8,7 @@ from bayesblina.person_time.cells.found import (
     own_cuts,
     start_cells_of,
     starts_by_patient,
+    tied_steps,
     weighted_starts,
 )
 from bayesblina.person_time.cells.front import MANY, in_cohort_order, person_time, valid_weights
@@ -28,6 +29,7 @@ __all__ = [
     "person_time",
     "start_cells_of",
     "starts_by_patient",
+    "tied_steps",
     "valid_weights",
     "weighted_starts",
 ]

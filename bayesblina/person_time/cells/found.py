@@ -85,6 +85,14 @@ def own_cuts(person_time: PersonTime, endpoint: str) -> Floats:
     return np.asarray(person_time.cuts[np.diff(group) != 0])
 
 
+def tied_steps(person_time: PersonTime, strata: int) -> Bools | None:
+    """Say which steps lie within gaps between visits, (curve, interval - 1); None without gaps."""
+    if person_time.visits is None:
+        return None
+    same = np.diff(person_time.visits["interval_group"].values, axis=1) == 0
+    return np.asarray(np.repeat(same, strata, axis=0))
+
+
 def start_cells_of(visits: xr.Dataset) -> StartCells | None:
     """Read the cells of starting; None where starts do not matter."""
     if "start_position" not in visits:

@@ -14,7 +14,7 @@ from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import DataError, Problem, SpecError, require_kind
 from bayesblina.core.intervals import default_cuts, validate_cuts
 from bayesblina.patients.cohort import Cohort
-from bayesblina.patients.readers.columns import as_text
+from bayesblina.patients.readers.texts import as_text
 from bayesblina.patients.scan import CohortScan
 from bayesblina.patients.scan.coded import MOST_COMBINATIONS
 from bayesblina.person_time.cells.each import tabulate_each

@@ -13,8 +13,9 @@ from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.courses import CourseLayout
 from bayesblina.core.errors import EstimandError
 from bayesblina.core.intervals import TIE_TOLERANCE, interval_of, split
-from bayesblina.patients.account import DECLARED, UNDECLARED, Account, Line, to_html
+from bayesblina.patients.account import Account, Line, to_html
 from bayesblina.patients.persons import persons_in_order
+from bayesblina.person_time.cells.lines import never_reached, summed_lines
 from bayesblina.person_time.cells.patterns import CovariateTerms
 from bayesblina.person_time.cells.people import Lazily, Patients, Persons
 from bayesblina.person_time.compression import Compression
@@ -319,7 +320,7 @@ class PersonTime:
         roles = [str(role) for role in self.table["role"].values]
         if not self.complete:
             # A scan has no account of its own.
-            lines = [line for name in self.endpoints for line in self._summed_lines(name, roles)]
+            lines = [line for name in self.endpoints for line in summed_lines(self, name, roles)]
         else:
             ids = self.persons.ids if self.period else self.people["patient"].values
             lines = [
@@ -329,73 +330,9 @@ class PersonTime:
             ]
         lines += [
             Line(step="steps", phase=name, what="nobody has time at risk in it", patients=())
-            for name in self._never_reached()
+            for name in never_reached(self)
         ]
         return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
-
-    def _never_reached(self) -> list[str]:
-        """Name the steps that nobody has time in, of which the table holds no states."""
-        if self.layout is None:
-            return []
-        phases, reached = self.layout, set(self.table["phase"].values.tolist())
-        label = phases.exposure.label
-        return [
-            state
-            for state, name in zip(phases.states, phases.phase_names, strict=True)
-            if name == label and state not in reached
-        ]
-
-    def _summed_lines(self, endpoint: str, roles: list[str]) -> list[Line]:
-        """Lines of an account without the patients behind them."""
-        own = self.table.sel(endpoint=endpoint)
-        lines = [
-            Line(
-                step="left out",
-                endpoint=endpoint,
-                what=left.reason,
-                patients=left.patients,
-                count=left.size,
-            )
-            for left in self.left_out
-            if left.endpoint == endpoint
-        ]
-        sums = own[["events", "person_time"]].sum(("interval", "pattern"))
-        lines.append(
-            Line(
-                step="eligible",
-                endpoint=endpoint,
-                what="at risk",
-                patients=(),
-                count=int(own["contributors"]),
-                events=round(float(sums["events"].sum())),
-                person_time=float(sums["person_time"].sum()),
-            )
-        )
-        lines.append(
-            Line(
-                step="recorded",
-                endpoint=endpoint,
-                what=DECLARED if self.recorded[endpoint] == "exact" else UNDECLARED,
-                patients=(),
-                count=round(float(sums["events"].sum())),
-                events=round(float(sums["events"].sum())),
-            )
-        )
-        for index, (phase, role) in enumerate(zip(self.table["phase"].values, roles, strict=True)):
-            if int(own["visitors"].values[index]):
-                lines.append(
-                    Line(
-                        step="in phase",
-                        endpoint=endpoint,
-                        phase=str(phase),
-                        what=role,
-                        patients=(),
-                        count=int(own["visitors"].values[index]),
-                        events=round(float(sums["events"].values[index])),
-                        person_time=float(sums["person_time"].values[index]),
-                    )
-                )
-        return lines
 
     def _episodes_of(self, endpoint: str) -> Episodes:
         index = self.endpoints.index(endpoint)

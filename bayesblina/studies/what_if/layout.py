@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
 from itertools import chain, product
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ from bayesblina.core.errors import (
     require_choice,
     require_kind,
 )
-from bayesblina.core.intervals import default_cuts, validate_cuts
+from bayesblina.core.intervals import default_cuts
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
 from bayesblina.hazards.effects import make_design
 from bayesblina.inference.model_data import person_time_for
@@ -34,6 +33,7 @@ from bayesblina.person_time.follow_up import entry_times, find_episodes, require
 from bayesblina.person_time.question import Question
 from bayesblina.studies.axes import AXES, BASE, CUT_AXES, PRIOR_AXES, QUESTION_AXES
 from bayesblina.studies.what_if.patients import bridge, grant_grace, move_starts, move_visits
+from bayesblina.studies.what_if.settings import READ, _cut_points
 
 BASE_LABEL = "base case"
 
@@ -474,41 +474,3 @@ def _asked(question: Question, asked: Mapping[str, Any]) -> Question:
 
 def _loaded(model: str | ModelDefinition) -> ModelDefinition:
     return model if isinstance(model, ModelDefinition) else load_model(model)
-
-
-def _parts(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise SpecError(f"intervals must be a whole number of at least 1, got {value!r}.")
-    return value
-
-
-def _cut_points(value: Any) -> tuple[float, ...]:
-    return tuple(validate_cuts(value).tolist())
-
-
-def _pair(value: Any) -> tuple[str, str]:
-    covariate, level = value
-    return str(covariate), str(level)
-
-
-def _time(value: Any, *, axis: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise SpecError(f"{axis} must be a finite number, got {value!r}.")
-    if axis in ("phase_jitter", "bridge", "grace", "visit_jitter") and value < 0:
-        raise SpecError(f"{axis} must not be negative.")
-    return float(value)
-
-
-# How settings of a scenario's own attributes are read.
-READ: Mapping[str, Callable[[Any], Any]] = {
-    "intervals": _parts,
-    "cuts": _cut_points,
-    "covariates": lambda value: tuple(map(str, value)),
-    "only": _pair,
-    "without": _pair,
-    "phase_shift": partial(_time, axis="phase_shift"),
-    "phase_jitter": partial(_time, axis="phase_jitter"),
-    "bridge": partial(_time, axis="bridge"),
-    "grace": partial(_time, axis="grace"),
-    "visit_jitter": partial(_time, axis="visit_jitter"),
-}

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.episodes import ALL_FOLLOW_UP, OFF_TREATMENT, TRANSPLANT
 from bayesblina.core.intervals import number_of_intervals, split
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 # How many starts of phases there are, about, in each interval of the time since becoming eligible,
 # and how many intervals at most.
@@ -222,6 +225,8 @@ def cut_gaps(
     endpoint, patient, phase, start, stop = (
         gaps[name].values for name in ("endpoint", "patient", "phase", "start", "stop")
     )
+    import xarray as xr  # which validation does not need
+
     row, interval, length = split(start, stop, cuts)
     starting = np.full(row.size, -1, dtype=np.int64)
     if cells is not None:

@@ -198,6 +198,13 @@ def test_what_contradicts_is_refused(
     assert problem.rows[-1] == len(VISITS) + 1
 
 
+@pytest.mark.parametrize("result", ["CR", "relapse"])
+def test_a_visit_on_the_day_of_death_says_nothing_of_it(result: str) -> None:
+    cohort = read(more(("c", 12.0, result)))
+    np.testing.assert_array_equal(cohort.endpoints["rfs"].last_negative, LAST)
+    assert told(cohort) == told(read())
+
+
 def test_all_problems_of_visits_come_at_once(tmp_path: Path) -> None:
     path = tmp_path / "marrow.csv"
     more(("z", 1.0, "CR"), ("a", 4.0, "relapse"), ("b", 10.0, "CR")).to_csv(path, index=False)

@@ -6,7 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.studies.visits import CELLS, EXACT, KEYS, by_cell, failing, page, replication
+from tests.studies.visits import (
+    CELLS,
+    EXACT,
+    FOLDER,
+    KEYS,
+    RATIOS,
+    by_cell,
+    failing,
+    page,
+    replication,
+)
 
 
 def test_cells_are_those_that_must_be_shown() -> None:
@@ -65,6 +75,18 @@ def test_the_page_shows_every_likelihood() -> None:
     assert "| every 6 months | 1 | +0.070 | +0.050 | +0.020 ± 0.000 | 50.0% | 0.100 |" in written
     assert "under the WRONG likelihood" in written
     assert "SYNTHETIC" in written
+
+
+def test_the_stored_table_holds() -> None:
+    table = pd.read_csv(FOLDER / "visits.csv")
+    assert len(table) == len(RATIOS) + sum(len(cell.likelihoods) for cell in CELLS)
+    # With 69 replications a coverage of 95 % has a standard error of 2.6 points, so that the limits
+    # of coverage say nothing yet: two of these errors are allowed about 95 %.
+    assert failing(table.assign(coverage=0.95)) == []
+    right = table[(table["mechanism"] == table["likelihood"]) | (table["likelihood"] == EXACT)]
+    assert right["replications"].min() == right["replications"].max()
+    assert ((right["coverage"] - 0.95).abs() <= 2.0 * right["coverage_mcse"]).all()
+    assert right["difference_mcse"].max() < 0.01
 
 
 @pytest.mark.slow

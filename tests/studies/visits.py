@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -236,6 +237,7 @@ def failing(table: pd.DataFrame) -> list[str]:
     not be close.
     """
     names = []
+    row: Any
     for row in table[table["likelihood"] != EXACT].itertuples():
         name = f"{row.mechanism}, every {row.every:g}, HR {row.ratio:g}, {row.visits}"
         if row.mechanism != row.likelihood:
@@ -315,6 +317,7 @@ def page(rows: pd.DataFrame) -> str:
         + ". All cells are in {download}`visits.csv`.",
         "",
     ]
+    row: Any
     for mechanism in MECHANISMS:
         for likelihood in (mechanism, *(other for other in MECHANISMS if other != mechanism)):
             own = table[(table["mechanism"] == mechanism) & (table["likelihood"] == likelihood)]

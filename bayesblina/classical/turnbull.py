@@ -13,7 +13,7 @@ from bayesblina.core.errors import SpecError, require_kind
 from bayesblina.core.intervals import snap
 from bayesblina.core.self_consistency import Known, StepCurves, self_consistent
 from bayesblina.patients.cohort import Cohort
-from bayesblina.person_time.follow_up import Episodes, roles_of
+from bayesblina.person_time.follow_up import Episodes, find_episodes, roles_of
 from bayesblina.person_time.question import Question
 
 # Falls below this are those of cells from which the steps have taken all events away.
@@ -94,7 +94,10 @@ def turnbull(
             "out."
         )
     if question is not None:
-        return _joined(cohort, _by_state(Comparison.of(cohort, question)))
+        # With the gaps, which a comparison for other methods has closed.
+        episodes = find_episodes(cohort, question)
+        comparison = Comparison(cohort=cohort, question=question, episodes=episodes)
+        return _joined(cohort, _by_state(comparison))
     return _joined(cohort, _by_level(cohort, by))
 
 

@@ -60,10 +60,10 @@ class Gaps:
         Each lies at a visit at which events were found.
 
         >>> gaps = Gaps(
-        ...     patient=np.arange(4),
-        ...     phase=np.zeros(4, dtype=int),
-        ...     start=np.array([1.0, 0.0, 6.0, 12.0]),
-        ...     stop=np.array([6.0, 6.0, 12.0, 18.0]),
+        ...     patient=np.arange(12),
+        ...     phase=np.zeros(12, dtype=int),
+        ...     start=np.repeat([0.0, 6.0, 12.0], 4),
+        ...     stop=np.repeat([6.0, 12.0, 18.0], 4),
         ... )
         >>> gaps.grid()
         array([ 6., 12.])

@@ -315,8 +315,11 @@ class StudyFile(Section):
 class VisitScheduleSection(Section):
     """``[design.visits]``: what `bayesblina.simulate.VisitSchedule` takes."""
 
+    # Time between two visits that are planned, from the origin on.
     every: Positive
+    # Sd of a visit's distance from its planned day.
     jitter: Time = 0.0
+    # Probability that a visit does not take place.
     missed: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 

@@ -317,7 +317,7 @@ def page(rows: pd.DataFrame) -> str:
         + ". All cells are in {download}`visits.csv`.",
         "",
     ]
-    row: Any
+    means = exact["mean"].to_dict()
     for mechanism in MECHANISMS:
         for likelihood in (mechanism, *(other for other in MECHANISMS if other != mechanism)):
             own = table[(table["mechanism"] == mechanism) & (table["likelihood"] == likelihood)]
@@ -328,7 +328,7 @@ def page(rows: pd.DataFrame) -> str:
                     + ("" if row.visits == REGULAR else f", {row.visits}"),
                     f"{row.ratio:g}",
                     f"{row.mean:+.3f}",
-                    f"{exact.loc[row.ratio, 'mean']:+.3f}",
+                    f"{means[row.ratio]:+.3f}",
                     f"{row.difference:+.3f} ± {row.difference_mcse:.3f}",
                     f"{row.coverage:.1%}",
                     f"{row.sd:.3f}",

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+import xarray as xr
+
+from bayesblina.core.courses import CourseLayout
 from bayesblina.patients.account import DECLARED, UNDECLARED, Line
-
-if TYPE_CHECKING:
-    from bayesblina.person_time.cells.value import PersonTime
+from bayesblina.person_time.follow_up import LeftOut
 
 
-def never_reached(person_time: PersonTime) -> list[str]:
-    """Name the steps that nobody has time in, of which the table holds no states."""
-    if person_time.layout is None:
+def never_reached(layout: CourseLayout | None, reached: Sequence[str]) -> list[str]:
+    """Name the steps that nobody has time in, of which a table holds no states.
+
+    `reached`: states of the table.
+    """
+    if layout is None:
         return []
-    phases, reached = person_time.layout, set(person_time.table["phase"].values.tolist())
-    label = phases.exposure.label
     return [
         state
-        for state, name in zip(phases.states, phases.phase_names, strict=True)
-        if name == label and state not in reached
+        for state, name in zip(layout.states, layout.phase_names, strict=True)
+        if name == layout.exposure.label and state not in reached
     ]
 
 
-def summed_lines(person_time: PersonTime, endpoint: str, roles: list[str]) -> list[Line]:
-    """Lines of an account without the patients behind them."""
-    own = person_time.table.sel(endpoint=endpoint)
+def summed_lines(
+    table: xr.Dataset,
+    endpoint: str,
+    roles: Sequence[str],
+    left_out: Sequence[LeftOut],
+    recorded: str | None,
+) -> list[Line]:
+    """Lines of an account without the patients behind them.
+
+    `recorded`: how the endpoint's events are declared to be recorded.
+    """
+    own = table.sel(endpoint=endpoint)
     lines = [
         Line(
             step="left out",
@@ -34,7 +45,7 @@ def summed_lines(person_time: PersonTime, endpoint: str, roles: list[str]) -> li
             patients=left.patients,
             count=left.size,
         )
-        for left in person_time.left_out
+        for left in left_out
         if left.endpoint == endpoint
     ]
     sums = own[["events", "person_time"]].sum(("interval", "pattern"))
@@ -53,15 +64,13 @@ def summed_lines(person_time: PersonTime, endpoint: str, roles: list[str]) -> li
         Line(
             step="recorded",
             endpoint=endpoint,
-            what=DECLARED if person_time.recorded[endpoint] == "exact" else UNDECLARED,
+            what=DECLARED if recorded == "exact" else UNDECLARED,
             patients=(),
             count=round(float(sums["events"].sum())),
             events=round(float(sums["events"].sum())),
         )
     )
-    for index, (phase, role) in enumerate(
-        zip(person_time.table["phase"].values, roles, strict=True)
-    ):
+    for index, (phase, role) in enumerate(zip(table["phase"].values, roles, strict=True)):
         if int(own["visitors"].values[index]):
             lines.append(
                 Line(

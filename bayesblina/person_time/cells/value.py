@@ -320,7 +320,13 @@ class PersonTime:
         roles = [str(role) for role in self.table["role"].values]
         if not self.complete:
             # A scan has no account of its own.
-            lines = [line for name in self.endpoints for line in summed_lines(self, name, roles)]
+            lines = [
+                line
+                for name in self.endpoints
+                for line in summed_lines(
+                    self.table, name, roles, self.left_out, self.recorded[name]
+                )
+            ]
         else:
             ids = self.persons.ids if self.period else self.people["patient"].values
             lines = [
@@ -330,7 +336,7 @@ class PersonTime:
             ]
         lines += [
             Line(step="steps", phase=name, what="nobody has time at risk in it", patients=())
-            for name in never_reached(self)
+            for name in never_reached(self.layout, self.table["phase"].values.tolist())
         ]
         return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
 

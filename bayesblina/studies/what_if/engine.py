@@ -238,9 +238,12 @@ class Store:
             yield
 
     def begin(self, header: Mapping[str, Any], *, resume: bool) -> dict[str, dict[str, Any]]:
-        """Make the store in its folder, which is locked, or read what an earlier run left."""
+        """Make the store, or read what an earlier run left in it."""
         head = {"format": FORMAT, "schema": SCHEMA, **header}
-        if not self.path.exists():
+        with refused(f"Cannot make the folder '{self.folder}'"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            exists = self.path.exists()
+        if not exists:
             write_text(self.path, _line(head))
             return {}
         if not resume:

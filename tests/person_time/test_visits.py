@@ -190,6 +190,14 @@ def test_cut_points_are_not_closer_than_visits() -> None:
     assert len(np.unique(visits["interval_group"].values[1])) == both.cuts.size + 1
 
 
+def test_exact_events_alone_need_no_gaps() -> None:
+    table = at_visits(seed=2, size=40, every=6.0, mechanism="found")
+    table["last"] = table["t"]
+    exact = bb.person_time(cohort_of(table), question(), cuts=[12.0])
+    assert exact.visits is None
+    assert int(exact.table["events"].sum()) == int(table["e"].sum())
+
+
 def test_events_spread_evenly() -> None:
     gaps = Gaps(
         patient=np.array([3, 3, 5]),

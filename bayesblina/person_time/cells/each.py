@@ -101,7 +101,7 @@ def tabulate_each(
     whole = PersonTime(
         table=table, unit=cohort.unit, synthetic=cohort.synthetic, patients=Lazily.of(held)
     )
-    if question.starts_until is None:
+    if not any(own.gaps is not None and own.gaps.events for own in episodes.values()):
         return whole
     visits = find_visits(whole, grids, starts_prove=question.starts_until == "event")
     return replace(whole, visits=visits)

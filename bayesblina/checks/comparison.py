@@ -151,6 +151,11 @@ def _require_same(
     ):
         if own != its:
             raise SpecError(f"{both} have different {words}: {own} and {its}.")
+    if first.starts_until != other.starts_until:
+        raise SpecError(
+            f"{both} differ in until when phases may start (starts_until), and so in what is "
+            "predicted, starts or not: which mechanism holds, no comparison of predictions tells."
+        )
     patients = np.sort(other.elpd["patient"].values.astype(str))
     if not np.array_equal(patients, order):
         apart = np.setxor1d(patients, order).size

@@ -63,6 +63,9 @@ class Prediction:
     follow_up : pandas.DataFrame
         What was predicted, by patient: ``begin``, ``exit`` and ``event`` of each endpoint, and
         ``weight``.
+    starts_until
+        Where events are found at visits, until when phases may start (as of `bayesblina.Question`);
+        else None.
     """
 
     elpd: xr.DataArray
@@ -75,6 +78,7 @@ class Prediction:
     converged: bool
     synthetic: bool
     follow_up: pd.DataFrame
+    starts_until: str | None = None
 
     @property
     def reliable(self) -> bool:
@@ -149,6 +153,9 @@ def prediction_of(
         converged=converged,
         synthetic=person_time.synthetic,
         follow_up=pd.DataFrame(follow_up, index=coords["patient"]),
+        starts_until=None
+        if person_time.visits is None
+        else str(person_time.visits.attrs["starts_until"]),
     )
 
 

@@ -71,7 +71,8 @@ def with_refit(fit: Fit, cohort: Cohort) -> Fit:
     """
     require_kind(fit, Fit, "fit")
     require_kind(cohort, Cohort, "cohort")
-    if fit.companion.draws is not None:
+    # Of events found at visits the gate has compared with other intervals already.
+    if fit.companion.draws is not None or fit.person_time.visits is not None:
         return fit
     return replace(fit, gate=compare_with_refit(fit, cohort))
 

@@ -443,7 +443,8 @@ def answer(
                 "progress": bars,
             }
             fit = fitting.fit(cohort, request.question, **sampling)
-        if isinstance(cohort, Cohort) and fit.companion.draws is None:
+        compared = fit.companion.draws is not None or fit.person_time.visits is not None
+        if isinstance(cohort, Cohort) and not compared:
             with progress.stage("baseline again"):
                 fit = with_refit(fit, cohort)
     computed, drawn = compute_tables(

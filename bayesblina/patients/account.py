@@ -33,6 +33,10 @@ AT_FIRST_VISIT = "events found at the first visit: at some time since coming und
 AMONG_VISITS = "exact event times among events found at visits, as of deaths"
 FREE_UNTIL_VISIT = "event-free: followed up until the last visit without the event"
 FREE_UNTIL_CONTACT = "event-free: followed up until the last contact, as declared"
+FREE_AND_SHARE = (
+    "event-free: followed up until the last visit without the event, and for the share of the time "
+    "since that exact events have among all"
+)
 NEVER_VISITED = "event-free, and at no visit: contribute no time"
 
 
@@ -226,12 +230,14 @@ def _lines_of_visits(
     visited, exact = np.isfinite(last_negative), last_negative == outcome.time
     trusted = outcome.event_free_until == "last_contact"
     free = seen & ~outcome.event
+    shared = not trusted and bool((happened & exact).any())
+    until = FREE_AND_SHARE if shared else FREE_UNTIL_CONTACT if trusted else FREE_UNTIL_VISIT
     kinds = [
         (AT_VISITS, happened & visited & ~exact),
         (AT_FIRST_VISIT, happened & ~visited),
         (AMONG_VISITS, happened & exact),
-        (FREE_UNTIL_CONTACT if trusted else FREE_UNTIL_VISIT, free & (visited | trusted)),
-        (NEVER_VISITED, free & ~(visited | trusted)),
+        (until, free & (visited | trusted | shared)),
+        (NEVER_VISITED, free & ~(visited | trusted | shared)),
     ]
     return [
         line(rows, step="recorded", what=what, events=int((rows & happened).sum()))

@@ -86,6 +86,12 @@ def _require_mechanism(question: Question, visited: Sequence[str]) -> None:
             f"Events of {', '.join(visited)} are found at visits: say until when phases may start, "
             f"with Question(starts_until={choices}. The data cannot tell, and the answers differ."
         )
+    if question.transplant == "censor":
+        raise SpecError(
+            f"Events of {', '.join(visited)} are found at visits, and one that is found after a "
+            "transplant may have happened before it: whom a transplant censors would depend on "
+            "what comes later. Ask with transplant='phase', a state of its own, or 'ignore'."
+        )
     if question.landmark is not None:
         raise SpecError(
             f"Events of {', '.join(visited)} are found at visits, so that nobody knows who is "

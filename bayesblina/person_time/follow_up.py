@@ -260,13 +260,14 @@ def _episodes(
     event, gaps = event[who] & (ends == stop[who]), None
     if known_free is not None:
         free = np.clip(known_free[rows], begin, stop)
-        found = np.bincount(who, weights=event, minlength=rows.size) > 0
+        happened = np.bincount(who, weights=event, minlength=rows.size) > 0
         if starts_prove:
             # Of those without the event, starts since the last visit would be told of some only:
             # nothing is known of others who neither started nor came again.
-            entered = is_entered(who, state, course.phase_names) & found[who]
+            entered = is_entered(who, state, course.phase_names) & happened[who]
             np.maximum.at(free, who[entered], starts[entered])
-        found &= free < stop
+        found = happened & (free < stop)
+        free = _with_exact_share(free, stop, event=happened, found=found)
         later = (ends > free[who]) & found[who]
         gaps = Gaps(
             patient=rows[who[later]],
@@ -301,6 +302,21 @@ def _episodes(
         else persons_in_order(cohort.persons)[1],
         gaps=gaps,
     )
+
+
+def _with_exact_share(free: Floats, stop: Floats, *, event: Bools, found: Bools) -> Floats:
+    """Follow up patients without an event beyond their last visit, where some events are exact.
+
+    Deaths are known after the last visit too, relapses are not. Of the time since then, the share
+    counts that exact events have among all: the one kind then has its time, and the other none.
+
+    `free`, `stop`, shape (patient,): last visit without the event, and the end of follow-up.
+    `event`, `found`, shape (patient,): whether there is an event, and whether a visit found it.
+    """
+    exact = (event & ~found).sum()
+    if not exact:
+        return free
+    return np.where(event, free, free + exact / event.sum() * (stop - free))
 
 
 def _landmarks(cohort: Cohort, entry: Floats, eligible: Floats, landmark: Floats) -> Floats:

@@ -112,8 +112,8 @@ def test_a_table_of_visits_says_since_when() -> None:
         "events found at visits: at some time since the last one without the event": ("a", "f"),
         "events found at the first visit: at some time since coming under observation": ("d",),
         "exact event times among events found at visits, as of deaths": ("c",),
-        "event-free: followed up until the last visit without the event": ("b", "e"),
-        "event-free, and at no visit: contribute no time": ("h",),
+        "event-free: followed up until the last visit without the event, and for the share of the "
+        "time since that exact events have among all": ("b", "e", "h"),
     }
 
 

@@ -190,6 +190,36 @@ def test_cut_points_are_not_closer_than_visits() -> None:
     assert len(np.unique(visits["interval_group"].values[1])) == both.cuts.size + 1
 
 
+def test_of_time_after_the_last_visit_the_share_of_exact_events_counts() -> None:
+    """One of two events is exact: half of the time since, of who has none."""
+    table = pd.DataFrame(
+        {
+            **{"id": ["p", "q", "r"], "c": [0.0, 0.0, 0.0], "m": [2.0, None, None]},
+            **{"t": [10.0, 12.0, 10.0], "e": [1, 1, 0], "last": [10.0, 6.0, 6.0]},
+        }
+    )
+    own = find_episodes(cohort_of(table), question())["y"]
+    assert own.stop[own.patient == 2].tolist() == [8.0]
+    assert own.stop[own.patient == 1].tolist() == [6.0]
+    account = cohort_of(table).account().table
+    assert account["what"].str.contains("the share of the time since").sum() == 1
+
+
+def test_transplants_censor_nobody() -> None:
+    table = at_visits(seed=1, size=30, every=6.0, mechanism="found").assign(sct=np.nan)
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        phases=bb.Phases(c="c", m="m"),
+        endpoints={"y": bb.Endpoint(time="t", event="e", last_negative="last")},
+        transplant="sct",
+    )
+    asked = bb.Question(exposed="m", eligible_from="c", starts_until="found", transplant="censor")
+    with pytest.raises(SpecError, match="Ask with transplant='phase'"):
+        bb.person_time(cohort, asked)
+
+
 def test_exact_events_alone_need_no_gaps() -> None:
     table = at_visits(seed=2, size=40, every=6.0, mechanism="found")
     table["last"] = table["t"]

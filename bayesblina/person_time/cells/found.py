@@ -58,6 +58,7 @@ def find_visits(
         else np.arange(opens.size)
         for name in person_time.endpoints
     ]
+    found.attrs["starts_until"] = "event" if starts_prove else "found"
     found = found.assign(
         interval_group=(("endpoint", "interval"), np.stack(group)),
         events=(cell_dims, events),

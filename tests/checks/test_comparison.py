@@ -55,6 +55,11 @@ def test_what_differs_is_refused() -> None:
         bb.compare({"a": one, "b": replace(one, unit="days")})
     with pytest.raises(SpecError, match="ways of leaving patients out"):
         bb.compare({"a": one, "b": replace(one, scheme="folds by site")})
+    # Of events found at visits: which mechanism holds, no data can tell.
+    found, event = (replace(one, starts_until=until) for until in ("found", "event"))
+    with pytest.raises(SpecError, match="until when phases may start"):
+        bb.compare({"a": found, "b": event})
+    assert len(bb.compare({"a": found, "b": found})) == 2
     with pytest.raises(SpecError, match="different endpoints"):
         bb.compare({"a": one, "b": replace(one, endpoints=("rfs",))})
     with pytest.raises(SpecError, match="at least two"):

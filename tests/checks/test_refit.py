@@ -154,6 +154,9 @@ def test_only_a_fit_without_a_companion_is_held_against_itself(
     assert found.companion is NOTHING
     own = replace(fit, companion=replace(NOTHING, draws=posterior()))
     assert with_refit(own, COHORT) is own
+    # Of events found at visits the gate has compared with other intervals already.
+    visited = replace(fit, person_time=replace(fit.person_time, visits=xr.Dataset()))
+    assert with_refit(visited, COHORT) is visited
     with pytest.raises(TypeError, match=r"^fit: expected Fit, got Cohort"):
         with_refit(COHORT, COHORT)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^cohort: expected Cohort, got Fit"):

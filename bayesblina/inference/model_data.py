@@ -26,7 +26,8 @@ from bayesblina.patients.scan import CohortScan
 from bayesblina.person_time import cells
 from bayesblina.person_time.binding import bind
 from bayesblina.person_time.cells import PersonTime, valid_weights
-from bayesblina.person_time.follow_up import find_episodes, require_comparison
+from bayesblina.person_time.contents import require_comparison
+from bayesblina.person_time.follow_up import find_episodes
 from bayesblina.person_time.question import ENTRY, Question
 from bayesblina.person_time.segments import courses_layout, stays_of
 

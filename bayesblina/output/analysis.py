@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from numbers import Real
 from os import PathLike
 from pathlib import Path
-from types import MappingProxyType, UnionType
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -308,15 +308,14 @@ def analyse(
     >>> list(analysis.figures)
     ['survival_os', 'survival_rfs', 'hazard_ratio']
     """
-    kinds: tuple[tuple[str, object, type | UnionType], ...] = (
+    kinds: tuple[tuple[str, object, Any], ...] = (
         ("cohort", cohort, Cohort | CohortScan),
         ("question", question, Question),
         ("adverse_events", adverse_events, AdverseEvents | None),
         ("fit", fit, Fit | None),
         ("model", model, str | PathLike | ModelDefinition | None),
         ("landmark", landmark, Real | None),
-        ("title", title, str),
-        ("progress", progress, bool),
+        *(("title", title, str), ("progress", progress, bool)),
     )
     for argument, value, kind in kinds:
         require_kind(value, kind, argument)
@@ -443,8 +442,7 @@ def answer(
                 "progress": bars,
             }
             fit = fitting.fit(cohort, request.question, **sampling)
-        compared = fit.companion.draws is not None or fit.person_time.visits is not None
-        if isinstance(cohort, Cohort) and not compared:
+        if isinstance(cohort, Cohort) and fit.companion.draws is None:
             with progress.stage("baseline again"):
                 fit = with_refit(fit, cohort)
     computed, drawn = compute_tables(

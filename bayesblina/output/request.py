@@ -20,7 +20,8 @@ from bayesblina.output.result_files import require_file_names
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.scan import CohortScan
 from bayesblina.person_time.binding import bind
-from bayesblina.person_time.follow_up import find_episodes, require_comparison
+from bayesblina.person_time.contents import require_comparison
+from bayesblina.person_time.follow_up import find_episodes
 from bayesblina.person_time.question import Question
 from bayesblina.person_time.transitions import find_transitions
 from bayesblina.studies.study_file import Study

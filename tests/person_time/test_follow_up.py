@@ -10,8 +10,8 @@ import bayesblina as bb
 from bayesblina.core.errors import DataError
 from bayesblina.inference.model_data import hazard_before_observation
 from bayesblina.patients.account import Line
+from bayesblina.person_time.contents import Contents, require_contents
 from bayesblina.person_time.follow_up import (
-    Contents,
     Episodes,
     LeftOut,
     account_of,
@@ -19,7 +19,6 @@ from bayesblina.person_time.follow_up import (
     entry_times,
     find_episodes,
     late_begins,
-    require_contents,
     roles_of,
 )
 

@@ -124,8 +124,7 @@ def estimand_of(fit: Fit) -> dict[str, str]:
         )
     elif isinstance(borrowing, PowerPrior):
         attributes["population"] += (
-            f"; current and external patients together, of whom each external one counts "
-            f"{borrowing.weight:g}"
+            f"; together with external patients, of whom each counts {borrowing.weight:g}"
         )
     return attributes
 

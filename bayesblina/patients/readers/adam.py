@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from bayesblina.core.arrays import Floats
-from bayesblina.core.course_marks import runs_of
 from bayesblina.core.endpoint_order import require_inclusions
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.patients.calendar import Calendar, require_calendar
@@ -22,6 +21,7 @@ from bayesblina.patients.readers.adam_courses import (
     read_exposure,
     read_stays_of_exposure,
 )
+from bayesblina.patients.readers.adam_moves import note_moved
 from bayesblina.patients.readers.adam_outcomes import (
     AdamEndpoint,
     AdamTimes,
@@ -328,7 +328,7 @@ def _read_treatment(
             unit=unit,
             last=(last - zero) / per_unit,
         )
-    _note_moved(people, followed, days, read, zero, per_unit)
+    note_moved(people, followed, days, read, zero, per_unit)
     return _Treatment(followed=followed, days=days, moved=moved, stays=read, adex=source)
 
 
@@ -382,27 +382,6 @@ def _read_evaluations(
         days=days,
         part_of=source,
     )
-
-
-def _note_moved(
-    people: People,
-    followed: Followed,
-    days: Floats,
-    read: StaysRead | None,
-    zero: Floats,
-    per_unit: float,
-) -> None:
-    """Note whose event would be in another phase by the other value of its day."""
-    if not followed.other:
-        return
-    who, changes = np.tile(np.arange(zero.size), len(days)), days.ravel()
-    if read is not None:
-        runs = runs_of(read.stays, np.arange(len(read.names)))
-        who = np.tile(runs.patient, 2)
-        changes = np.concatenate([runs.start, runs.stop]) * per_unit
-        changes = np.round(changes, 6) + zero[who]
-    other = "AVAL" if followed.value == "dates" else "ADT"
-    people.note(f"the event would be in another phase by {other}", followed.moved(who, changes))
 
 
 def _origins(columns: Columns, origin: str, known: Floats) -> Floats:

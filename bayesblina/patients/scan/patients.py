@@ -355,13 +355,11 @@ def scan_cohort(
     CohortScan(2 patients in the table, months; os; phases maintenance)
     """
     endpoints = check_call(endpoints, Endpoint, phases, covariates)
+    visited = any(endpoint.recorded == "visits" for endpoint in endpoints.values())
     refuse(
         unit_fault(unit),
         (not endpoints, "Declare at least one endpoint."),
-        (
-            any(endpoint.recorded == "visits" for endpoint in endpoints.values()),
-            "Events recorded at visits need patients in memory: read them with read_cohort.",
-        ),
+        (visited, "Events recorded at visits need patients in memory: read them with read_cohort."),
     )
     raw, source, embedded = open_table(table, memory_limit)
     files = stamps(table, raw.get_backend()) if embedded else ()

@@ -18,7 +18,8 @@ from bayesblina.patients.declarations import Endpoint
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.person_time.cells.patterns import CovariateTerms, Terms, compressed_terms
 from bayesblina.person_time.compression import Compression
-from bayesblina.person_time.follow_up import Contents, require_contents, roles_of
+from bayesblina.person_time.contents import Contents, require_contents
+from bayesblina.person_time.follow_up import roles_of
 from bayesblina.person_time.question import Question
 
 

@@ -19,12 +19,8 @@ from bayesblina.patients.scan import CohortScan
 from bayesblina.patients.scan.coded import MOST_COMBINATIONS
 from bayesblina.person_time.cells.each import tabulate_each
 from bayesblina.person_time.cells.value import PersonTime
-from bayesblina.person_time.follow_up import (
-    Episodes,
-    entry_times,
-    find_episodes,
-    require_comparison,
-)
+from bayesblina.person_time.contents import require_comparison
+from bayesblina.person_time.follow_up import Episodes, entry_times, find_episodes
 from bayesblina.person_time.question import Question
 from bayesblina.person_time.transitions import find_transitions
 

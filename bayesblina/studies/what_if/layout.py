@@ -29,7 +29,8 @@ from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.pieces import with_treatment_of
 from bayesblina.patients.subsets import take_patients
 from bayesblina.person_time.cells import PersonTime
-from bayesblina.person_time.follow_up import entry_times, find_episodes, require_comparison
+from bayesblina.person_time.contents import require_comparison
+from bayesblina.person_time.follow_up import entry_times, find_episodes
 from bayesblina.person_time.question import Question
 from bayesblina.studies.axes import AXES, BASE, CUT_AXES, PRIOR_AXES, QUESTION_AXES
 from bayesblina.studies.what_if.patients import bridge, grant_grace, move_starts, move_visits

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.optimize import minimize
 
 import bayesblina as bb
 from bayesblina.core.errors import DataError, SpecError
@@ -203,6 +205,46 @@ def test_of_time_after_the_last_visit_the_share_of_exact_events_counts() -> None
     assert own.stop[own.patient == 1].tolist() == [6.0]
     account = cohort_of(table).account().table
     assert account["what"].str.contains("the share of the time since").sum() == 1
+
+
+def test_deaths_after_the_last_visit_leave_the_ratio() -> None:
+    """Half of the events are deaths, follow-up ends between yearly visits, and the truth is 1.
+
+    Were deaths after the last visit counted over no time, the ratio would be 1.10 (its log has a
+    standard error of some 0.015 here).
+    """
+    rng, size, every = np.random.default_rng(1), 40_000, 12.0
+    start, true = rng.exponential(20.0, (2, size))
+    end, dies = rng.uniform(12.0, 48.0, size), rng.random(size) < 0.5
+    found = np.where(dies, true, np.ceil(true / every) * every)
+    event = found <= end
+    # Nobody comes to a visit after a relapse that was seen at none.
+    seen = np.floor(np.minimum(end, true) / every) * every
+    time = np.where(event, found, end)
+    last = np.where(event & dies, time, seen)
+    table = pd.DataFrame(
+        {
+            **{"id": np.arange(size).astype(str), "c": np.zeros(size), "t": time},
+            **{"m": np.where(start < time, start, np.nan), "e": event.astype(int)},
+            "last": np.where(last > 0, last, np.nan),
+        }
+    )
+    held = bb.person_time(cohort_of(table), question(), cuts=[])
+    visits = held.visits
+    assert visits is not None
+    exposed = held.table["role"].values == "exposed"
+    events, at_risk = (values[0].sum(axis=(0, 2)) for values in held.counted)
+    cell, event_of = visits["part_cell"].values, visits["part_found"].values
+
+    def minus_log_likelihood(parameters: NDArray[np.float64]) -> float:
+        hazard = np.exp(parameters[0] + parameters[1] * exposed)
+        gaps = np.bincount(event_of, hazard[cell % exposed.size] * visits["part_length"].values)
+        total = events @ np.log(hazard) - at_risk @ hazard + np.log(-np.expm1(-gaps)).sum()
+        return float(-total / size)
+
+    fitted = minimize(minus_log_likelihood, [-3.0, 0.0], method="BFGS").x
+    assert abs(fitted[1]) < 0.06
+    assert np.exp(fitted[0]) == pytest.approx(0.05, rel=0.04)
 
 
 def test_transplants_censor_nobody() -> None:

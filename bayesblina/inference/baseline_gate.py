@@ -287,10 +287,6 @@ def stated_of(
     return np.array([float(values[str(label["endpoint"])]) for label in labels])
 
 
-def _known(values: Floats | None) -> Floats | float:
-    return 0.0 if values is None else np.nan_to_num(values)
-
-
 def _table(rows: list[dict[Any, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(
         dict.fromkeys(COLUMNS[2:10], np.float64)

@@ -315,8 +315,7 @@ def _compared_at_visits(
     others = tuple(name for name in names if name not in visited)
     # Of all endpoints together there is none; it says why.
     companion = partial_posterior(fitted.definition, person_time, seed=seed)
-    exact = not_compared("", ())
-    exact = replace(exact, table=exact.table.iloc[:0])
+    exact = None
     if others:
         alone = replace(question, endpoints=others, starts_until=None)
         theirs = partial_posterior(fitted.definition, again(alone, None), seed=seed)

@@ -54,7 +54,7 @@ def visit_gate(
     visited: Sequence[str],
     cuts: dict[str, Floats],
     last: float,
-    exact: BaselineGate,
+    exact: BaselineGate | None,
     refit: Refit,
 ) -> tuple[BaselineGate, tuple[str, ...]]:
     """Compare the log hazard ratios of endpoints that are recorded at visits.
@@ -63,11 +63,11 @@ def visit_gate(
     `visited`: endpoints that are recorded at visits.
     `cuts`: cut points of each of these.
     `last`: end of follow-up.
-    `exact`: the gate of the other endpoints.
+    `exact`: the gate of the other endpoints; None where there are none.
     `refit`: fits one endpoint again.
     Result: the gate, and what the other mechanism gives, in a sentence for each endpoint.
     """
-    tables, notes = [exact.table], []
+    tables, notes = [] if exact is None else [exact.table], []
     for name in visited:
         own, alone = posterior.sel(endpoint=[name]), replace(question, endpoints=(name,))
         fewer, more = (
@@ -85,9 +85,8 @@ def visit_gate(
             pd.concat([compared[of].iloc[[row]] for row, of in enumerate(worse.tolist())])
         )
         notes.append(_other_mechanism(own, alone, name, refit))
-    kept = [table for table in tables if len(table)]
-    against = " or ".join(filter(None, (AGAINST if len(exact.table) else "", INTERVALS)))
-    return BaselineGate(table=pd.concat(kept, ignore_index=True), against=against), tuple(notes)
+    against = INTERVALS if exact is None else f"{AGAINST} or {INTERVALS}"
+    return BaselineGate(table=pd.concat(tables, ignore_index=True), against=against), tuple(notes)
 
 
 def _other_mechanism(own: xr.Dataset, question: Question, endpoint: str, refit: Refit) -> str:

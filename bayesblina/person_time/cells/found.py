@@ -42,9 +42,6 @@ def find_visits(
     held, table = person_time.patients(), person_time.table
     states, people = table.sizes["phase"], held.people
     cells = _start_cells(person_time) if starts_prove else None
-    if cells is not None and not cells.size:
-        # Nobody ever starts, and that says nothing.
-        cells = None
     rows = np.flatnonzero(held.episodes["gap"].values)
     begin = people["begin"].values
     found = cut_gaps(held.episodes.isel(episode=rows), begin, person_time.cuts, states, cells)
